@@ -1,0 +1,1 @@
+/* Classic BPF opcodes: BCC includes them, tracing does not use them. */

@@ -1,0 +1,1 @@
+/* Empty: included by BCC, used by nothing of ours. */

@@ -1,0 +1,107 @@
+"""What each command can be told. Nothing here imports more than settings do, so that help and mistakes are answered at once."""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from infrasight.settings import option
+
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Span(float):
+    """Seconds, written `90`, `90s`, `5m`, `2h` or `7d`."""
+
+    def __new__(cls, text: str) -> Span:
+        """ValueError for anything else."""
+        match = _SPAN.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is no span of time such as 90s, 5m, 2h or 7d")
+        return super().__new__(cls, float(match[1]) * _SECONDS[match[2]])
+
+
+class Lines(enum.Enum):
+    """How events are shown."""
+
+    COMPACT = "compact"
+    JSON = "json"
+
+
+class Show(enum.Enum):
+    """How `up` shows events."""
+
+    COMPACT = "compact"
+    JSON = "json"
+    NONE = "none"
+
+
+class Table(enum.Enum):
+    """How the answer to a query is shown."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Where the server is."""
+
+    server_addr: str = option("127.0.0.1", env="SERVER_ADDR", help="address of the server")
+    server_port: int = option(50051, env="SERVER_PORT", minimum=1, maximum=65535, help="port of the server")
+    insecure: bool = option(False, help="allow a server on another machine although nothing is encrypted yet")
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """`infrasight up`."""
+
+    data_dir: Path | None = option(
+        None, help="where events are kept; unless given /var/lib/infrasight for root, else infrasight in the user's data directory"
+    )
+    for_s: Span | None = option(None, env=None, flags=("--for",), help="end by itself after this time, e.g. 90s or 5m")
+    probes: tuple[str, ...] = option((), env="TRACER", help="what to trace, a comma list; all probes unless given")
+    server_port: int = option(50051, env="SERVER_PORT", minimum=0, maximum=65535, help="port that the server listens on; 0 is any free one")
+    prometheus_port: int = option(9090, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port of the node's metrics on loopback, 0 for none")
+    server_prometheus_port: int = option(9091, minimum=0, maximum=65535, help="port of the server's metrics on loopback, 0 for none")
+    output: Show = option(Show.COMPACT, env=None, flags=("-o", "--output"), help="how events are shown")
+    trunc: bool = option(True, env=None, help="cut lines that are wider than the terminal")
+    quiet: bool = option(False, env=None, help="do not show the log lines of node and server")
+
+
+@dataclass(frozen=True)
+class EventsOptions(Reach):
+    """`infrasight events`."""
+
+    follow: bool = option(False, env=None, flags=("-f", "--follow"), help="show events as they happen, until Ctrl-C")
+    type: tuple[str, ...] = option((), env=None, help="only events of this kind; may be repeated")
+    comm: tuple[str, ...] = option((), env=None, comma=False, help="only events of threads of this name; may be repeated")
+    user: tuple[str, ...] = option((), env=None, comma=False, help="only events of this user; may be repeated")
+    pid: tuple[int, ...] = option((), env=None, minimum=0, maximum=2**32 - 1, help="only events of this process id; may be repeated")
+    path: tuple[str, ...] = option((), env=None, comma=False, help="only events whose path begins with this; may be repeated")
+    last: int | None = option(None, env=None, flags=("-n", "--last"), minimum=1, maximum=100_000, help="how many stored events; 20 unless given")
+    since: Span | None = option(None, env=None, help="only events younger than this, e.g. 90s or 5m")
+    output: Lines = option(Lines.COMPACT, env=None, flags=("-o", "--output"), help="how events are shown")
+    color: bool = option(True, env=None, help="colour, when the output is a terminal")
+    trunc: bool = option(True, env=None, help="cut lines that are wider than the terminal")
+
+
+@dataclass(frozen=True)
+class QueryOptions(Reach):
+    """`infrasight query`."""
+
+    sql: str = option("", env=None, flags=("sql",), help='one read-only SQL statement, or "-" to read it from the standard input')
+    output: Table = option(Table.TABLE, env=None, flags=("-o", "--output"), help="how the answer is shown")
+    data_dir: Path | None = option(None, env=None, help="ask this data directory, while no server runs on it")
+
+
+@dataclass(frozen=True)
+class DoctorOptions(Reach):
+    """`infrasight doctor`."""
+
+    json: bool = option(False, env=None, help="one JSON object per check")
+    data_dir: Path | None = option(None, help="the data directory to check; unless given as for up")

@@ -1,0 +1,93 @@
+"""`python -m infrasight.node`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from infrasight.actors import RestartPolicy, Supervisor
+from infrasight.errors import ActorFailed, InfraSightError
+from infrasight.kernel import trace
+from infrasight.metrics import serve
+from infrasight.node.graph import Node, build
+from infrasight.node.measures import samples
+from infrasight.node.memory import forget_start_up, frugal_allocation
+from infrasight.node.settings import Settings
+from infrasight.settings import parse
+
+log = logging.getLogger("infrasight.node")
+
+
+async def run(settings: Settings) -> int:
+    """Trace until SIGINT or SIGTERM, or until nobody takes the output any more; the exit status."""
+    with await trace(settings.probes, self_pid=os.getpid(), family_pid=settings.family_pid) as tracing:
+        for probe, reason in tracing.failed.items():
+            log.warning("probe %s is not complete: %s", probe, reason)
+        node = build(tracing, settings)
+        supervisor = Supervisor(node.graph, RestartPolicy())
+        stopped = _stop_on_signals(supervisor, settings.drain_timeout_s)
+        async with serve(settings.prometheus_port, lambda: samples(node, supervisor.crashes)):
+            forget_start_up()
+            log.warning("infrasight node ready: %s as %s, %s", ", ".join(settings.probes), settings.node, _destination(settings))
+            await supervisor.run()
+        return _report(node, not stopped.done() or stopped.result())
+
+
+def _destination(settings: Settings) -> str:
+    return f"to {settings.server_addr}:{settings.server_port}" if settings.output == "server" else f"output {settings.output}"
+
+
+def _stop_on_signals(supervisor: Supervisor, grace_s: float) -> asyncio.Future[bool]:
+    """The first signal drains, the second ends at once. The future tells whether it drained in time."""
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[bool] = loop.create_future()
+    stops: set[asyncio.Task[None]] = set()
+
+    async def stop() -> None:
+        within = 0.0 if len(stops) > 1 else grace_s
+        drained = await supervisor.stop(within)
+        if not stopped.done():
+            stopped.set_result(drained)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, lambda: stops.add(loop.create_task(stop(), name="node.stop")))
+    return stopped
+
+
+def _report(node: Node, drained: bool) -> int:
+    held = node.exporter.window.held_rows() if node.exporter else {}
+    if held:
+        log.error("not stored before the end: %s", ", ".join(f"{rows} {kind}" for kind, rows in held.items()))
+    return 0 if drained and not held else 1
+
+
+def _quiet_stdout() -> None:
+    """The reader of our output may have gone: what Python would still write at exit then goes nowhere."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives to the end of the process
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a node; the exit status."""
+    settings = parse(Settings, argv, prog="python -m infrasight.node", description="Trace this machine and ship what is seen.")
+    frugal_allocation()
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(run(settings))
+    except ActorFailed as error:
+        log.error("infrasight node: %s", error.cause)
+    except InfraSightError as error:
+        log.error("infrasight node: %s", error)
+    except BrokenPipeError:
+        _quiet_stdout()
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

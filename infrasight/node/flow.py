@@ -1,0 +1,66 @@
+"""What the node's actors hand to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from infrasight.kernel import Records
+from infrasight.schema.layout import Layout
+
+
+@dataclass(frozen=True)
+class Loss:
+    """So many events of one probe were lost for one reason, between two times (ns since the epoch)."""
+
+    probe: str
+    reason: str
+    count: int
+    since_ns: int
+    until_ns: int
+
+
+@dataclass(frozen=True)
+class Drain:
+    """What one look at the rings brought. Whoever holds it owns the records; nobody writes into them."""
+
+    life: list[Records]
+    """Process life, to be learned before `data` is read."""
+    data: list[tuple[Layout, Records]]
+    losses: list[Loss]
+    wall_offset_ns: int
+    """To be added to a record's monotonic clock to get ns since the epoch."""
+
+    def weight(self) -> int:
+        """Bytes."""
+        return sum(records.nbytes for records in self.life) + sum(records.nbytes for _, records in self.data)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Columns of one kind, in the schema `arrow_schema(kind)`; never empty."""
+
+    kind: str
+    columns: pa.RecordBatch
+    oldest_ns: int
+    """`ts` of its first row, ns since the epoch."""
+
+    def weight(self) -> int:
+        """Bytes."""
+        return int(self.columns.nbytes)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch as it travels: frozen, so that sending it again is sending the same bytes."""
+
+    seq: int
+    kind: str
+    rows: int
+    payload: bytes = field(repr=False)
+    oldest_ns: int
+
+    def weight(self) -> int:
+        """Bytes."""
+        return len(self.payload)

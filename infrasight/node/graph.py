@@ -1,0 +1,72 @@
+"""How the node is wired.
+
+    to a server       reader >> enricher >> batcher >> exporter
+    to nowhere        reader >> enricher >> batcher >> discarder
+    to the terminal   reader >> enricher >> printer
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+from infrasight import __version__
+from infrasight.actors import Actor, Edge, Graph, Mailbox
+from infrasight.kernel import Tracing
+from infrasight.node.batcher import Batcher, Limits
+from infrasight.node.enricher import Enricher
+from infrasight.node.exporter import Exporter
+from infrasight.node.flow import Batch, Drain, Encoded
+from infrasight.node.identity import boot_id
+from infrasight.node.printer import Discarder, Printer
+from infrasight.node.reader import Reader
+from infrasight.node.settings import Settings
+from infrasight.wire import Hello
+
+DRAIN_BYTES = 4 << 20
+"""Records between reader and enricher."""
+BATCH_BYTES = 2 << 20
+"""Columns between enricher and batcher."""
+ENCODED_BYTES = 2 << 20
+"""Encoded batches that wait for the exporter's window."""
+
+
+@dataclass
+class Node:
+    """The actors that others ask for figures, and the graph that they run in."""
+
+    graph: Graph
+    reader: Reader
+    enricher: Enricher
+    exporter: Exporter | None
+
+
+def build(tracing: Tracing, settings: Settings) -> Node:
+    """A node that has not started yet."""
+    drains: Mailbox[Drain] = Mailbox("drains", limit=DRAIN_BYTES, weigh=Drain.weight)
+    batches: Mailbox[Batch] = Mailbox("batches", limit=BATCH_BYTES, weigh=Batch.weight)
+    encoded: Mailbox[Encoded] = Mailbox("encoded", limit=ENCODED_BYTES, weigh=Encoded.weight)
+
+    boot = boot_id()
+    family = tuple(pid for pid in (os.getpid(), settings.family_pid) if pid)
+    reader = Reader(tracing, drains)
+    enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family)
+    actors: list[Actor] = [reader, enricher]
+    edges = [Edge(drains, "reader", "enricher")]
+    exporter = None
+
+    if settings.output in ("compact", "json"):
+        actors.append(Printer(batches, settings.output))
+        edges.append(Edge(batches, "enricher", "printer"))
+    else:
+        actors.append(Batcher(batches, encoded, Limits(age_s=settings.batch_age_s)))
+        if settings.output == "server":
+            hello = Hello(node=settings.node, version=__version__, boot_id=boot, epoch=time.time_ns())
+            address = settings.server_addr, settings.server_port
+            exporter = Exporter(encoded, *address, hello, insecure=settings.insecure, reach_within_s=settings.reach_within_s)
+        end: Actor = exporter or Discarder(encoded)
+        actors.append(end)
+        edges += [Edge(batches, "enricher", "batcher"), Edge(encoded, "batcher", end.name)]
+
+    return Node(Graph("node", actors, edges), reader, enricher, exporter)

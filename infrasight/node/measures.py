@@ -1,0 +1,36 @@
+"""The node's figures for Prometheus."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+from infrasight.metrics import Sample, counter, gauge, of_graph, of_process
+from infrasight.node.exporter import Exporter
+from infrasight.node.graph import Node
+from infrasight.schema.kinds import LOSS_REASONS, PROBES
+
+
+def samples(node: Node, crashes: Mapping[str, int]) -> Iterator[Sample]:
+    """All of them, as they are now."""
+    yield from of_graph(node.graph, crashes)
+    yield from of_process()
+    for probe, events in node.reader.events.items():
+        yield counter("infrasight_probe_events_total", "Events read from the kernel.", events, probe=probe)
+    for probe, reason in itertools.product(PROBES, LOSS_REASONS):
+        lost = node.reader.lost.get((probe, reason), 0)
+        yield counter("infrasight_probe_lost_total", "Events lost in the kernel.", lost, probe=probe, reason=reason)
+    yield gauge("infrasight_processes", "Processes remembered.", len(node.enricher.processes))
+    yield counter("infrasight_processes_unknown_total", "Processes whose fork was not seen.", node.enricher.processes.unknown)
+    if node.exporter:
+        yield from _delivery(node.exporter)
+
+
+def _delivery(exporter: Exporter) -> Iterator[Sample]:
+    yield gauge("infrasight_server_connected", "Whether the server is connected.", exporter.connected)
+    yield gauge("infrasight_unacknowledged_bytes", "Encoded bytes on their way to the server.", exporter.window.bytes)
+    yield gauge("infrasight_end_to_end_lag_seconds", "Age of the oldest event of a batch when it was acknowledged as stored.", exporter.lag_s)
+    for kind, rows in exporter.window.acknowledged.items():
+        yield counter("infrasight_rows_stored_total", "Rows acknowledged as stored.", rows, kind=kind)
+    for kind, rows in exporter.window.rejected.items():
+        yield counter("infrasight_rows_rejected_total", "Rows that the server refused for good.", rows, kind=kind)

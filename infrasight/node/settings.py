@@ -1,0 +1,37 @@
+"""The node's settings."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from infrasight.schema import PROBES
+from infrasight.settings import option
+
+OUTPUTS = ("server", "compact", "json", "none")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to trace and where it goes."""
+
+    probes: tuple[str, ...] = option(
+        PROBES, env="TRACER", flags=("--probes", "--tracer"), choices=PROBES, help="what to trace, a comma list (process life is always traced)"
+    )
+    output: str = option(
+        "server", flags=("-o", "--output"), choices=OUTPUTS, help="where events go: to the server, as lines to standard output, or nowhere"
+    )
+    server_addr: str = option("127.0.0.1", env="SERVER_ADDR", help="address of the server")
+    server_port: int = option(50051, env="SERVER_PORT", minimum=1, maximum=65535, help="port of the server")
+    insecure: bool = option(False, help="allow a server on another machine although nothing is encrypted yet")
+    node_name: str = option("", env="NODE_NAME", help="name of this node (the host's name, when empty)")
+    prometheus_port: int = option(9090, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port for metrics on loopback (0: none)")
+    family_pid: int = option(0, env="INFRASIGHT_FAMILY", minimum=0, help="a process that is not traced, nor are its direct children (0: none)")
+    batch_age_s: float = option(0.2, minimum=0.001, maximum=60, unit="s", help="how long an event waits at most for others to be sent with")
+    reach_within_s: float = option(20.0, minimum=0, unit="s", help="give up when the server was never reached for so long after the start")
+    drain_timeout_s: float = option(10.0, minimum=0, unit="s", help="how long the end waits for what was seen to be stored")
+
+    @property
+    def node(self) -> str:
+        """The node's name."""
+        return self.node_name or os.uname().nodename

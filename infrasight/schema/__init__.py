@@ -1,0 +1,11 @@
+"""The event kinds, declared once.
+
+Belongs here: what an event is made of (`kinds`), and what derives from that: record layout, Arrow schema, ClickHouse DDL, protobuf messages, the
+reference page. Does not belong here: anything that reads, moves or judges an event.
+"""
+
+from infrasight.schema.arrow import arrow_schema
+from infrasight.schema.columns import Column, Field, Kind, Slot, Type
+from infrasight.schema.kinds import KINDS, LOSS_REASONS, PROBES
+
+__all__ = ["KINDS", "LOSS_REASONS", "PROBES", "Column", "Field", "Kind", "Slot", "Type", "arrow_schema"]

@@ -1,0 +1,100 @@
+"""ClickHouse tables, derived: one per event kind, in the database `infrasight`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infrasight.schema.columns import Column, Kind, Type
+
+DATABASE = "infrasight"
+SCHEMA_VERSION = 1
+"""Recorded in the database's comment. It grows when older code can no longer work with the tables; a new column or kind is no reason."""
+LINEAGE_SEPARATOR = "\\0"
+"""Between the names of a LINEAGE column on the wire: the one byte that no name can hold, as ClickHouse spells it."""
+DEDUPLICATION_WINDOW = 10_000
+"""Tokens that a table remembers."""
+TYPES: dict[Type, str] = {
+    Type.BOOL: "Bool",
+    Type.U16: "UInt16",
+    Type.U32: "UInt32",
+    Type.U64: "UInt64",
+    Type.I32: "Int32",
+    Type.I64: "Int64",
+    Type.TIME: "DateTime64(9, 'UTC')",
+    Type.NAME: "LowCardinality(String)",
+    Type.TEXT: "String",
+    Type.WORDS: "Array(String)",
+    Type.LINEAGE: "Array(LowCardinality(String))",
+}
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column as a table has it: its type as ClickHouse itself writes it, and the rest of its definition."""
+
+    name: str
+    type: str
+    rest: str
+
+    def ddl(self) -> str:
+        """The definition in a CREATE TABLE or ALTER TABLE ADD COLUMN."""
+        return f"{quoted(self.name)} {self.type}{self.rest}"
+
+
+def quoted(name: str) -> str:
+    """An identifier of ours, quoted (`group` is a keyword)."""
+    return f"`{name}`"
+
+
+def text(value: str) -> str:
+    """A string literal."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def stored_name(column: Column) -> str:
+    """The name under which a column is inserted: a LINEAGE goes in joined, into a column that is not stored, and is kept as an array."""
+    return f"{column.name}_joined" if column.type is Type.LINEAGE else column.name
+
+
+def table_columns(column: Column) -> tuple[TableColumn, ...]:
+    """What a table has for a column, in order."""
+    codec = f" CODEC({column.codec})" if column.codec else ""
+    comment = f" COMMENT {text(column.doc)}"
+    if column.type is not Type.LINEAGE:
+        return (TableColumn(column.name, TYPES[column.type], f"{comment}{codec}"),)
+    joined = stored_name(column)
+    split = f"if(empty({joined}), [], splitByChar('{LINEAGE_SEPARATOR}', {joined}))"
+    return (
+        TableColumn(joined, "LowCardinality(String)", " EPHEMERAL ''"),
+        TableColumn(column.name, TYPES[column.type], f" DEFAULT {split}{comment} CODEC(ZSTD(1))"),
+    )
+
+
+def column_ddl(column: Column) -> list[str]:
+    """The column's definitions in a CREATE TABLE, one each."""
+    return [each.ddl() for each in table_columns(column)]
+
+
+def database_ddl() -> str:
+    """CREATE DATABASE IF NOT EXISTS, with the schema version in its comment."""
+    return f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic COMMENT 'schema {SCHEMA_VERSION}'"
+
+
+def table_ddl(kind: Kind) -> str:
+    """CREATE TABLE IF NOT EXISTS for one kind. Sorted by time within a node; a partition is a day.
+
+    `merge_selector_base` is twice the default: parts are merged more at a time, so a row is rewritten less often (docs/STORE.md).
+    """
+    columns = ",\n    ".join(line for column in kind.columns for line in column_ddl(column))
+    return (
+        f"CREATE TABLE IF NOT EXISTS {DATABASE}.{quoted(kind.name)} (\n    {columns}\n)\n"
+        "ENGINE = MergeTree PARTITION BY toDate(ts) ORDER BY (node, ts)\n"
+        f"SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}, merge_selector_base = 10\n"
+        f"COMMENT {text(kind.doc)}"
+    )
+
+
+def insert_columns(kind: Kind) -> str:
+    """The column list of an INSERT that takes a batch's columns in the order of the declaration."""
+    return ", ".join(quoted(stored_name(column)) for column in kind.columns)

@@ -1,0 +1,1 @@
+"""The event kinds, one declaration a module; `infrasight.schema.kinds` lists them."""

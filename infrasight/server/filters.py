@@ -1,0 +1,74 @@
+"""Which rows of a batch a subscriber wants, decided on columns: on each distinct value once, never row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infrasight.errors import InvalidRequest
+from infrasight.schema import KINDS
+from infrasight.wire import SubscribeRequest
+
+Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
+
+
+class Filter:
+    """A SubscribeRequest made ready. A kind without a column that is asked about does not pass."""
+
+    def __init__(self, request: SubscribeRequest) -> None:
+        """InvalidRequest for a kind that does not exist."""
+        for kind in request.kinds:
+            if kind not in KINDS:
+                raise InvalidRequest(f"there is no event kind {kind[:64]!r}: there are {', '.join(KINDS)}")
+        self._kinds = frozenset(request.kinds) or frozenset(KINDS)
+        tests: dict[str, Callable[[pa.Array], Mask] | None] = {
+            "node": _any_of(map(_bytes, request.nodes)),
+            "comm": _any_of(map(_bytes, request.comms)),
+            "user": _any_of(map(_bytes, request.users)),
+            "pid": _any_of(request.pids),
+            "uid": _any_of(request.uids),
+            "path": _begins_with(map(_bytes, request.path_prefixes)),
+        }
+        self._tests = {column: test for column, test in tests.items() if test is not None}
+
+    def rows(self, kind: str, batch: pa.RecordBatch) -> Rows:
+        """Numbers of the rows that pass."""
+        if kind not in self._kinds or not self._tests.keys() <= set(batch.schema.names):
+            return np.empty(0, np.int64)
+        mask = np.ones(batch.num_rows, np.bool_)
+        for column, test in self._tests.items():
+            mask &= _by_value(batch.column(column), test)
+        return np.flatnonzero(mask)
+
+
+def _by_value(column: pa.Array, test: Callable[[pa.Array], Mask]) -> Mask:
+    if isinstance(column, pa.DictionaryArray):
+        return test(column.dictionary)[column.indices.to_numpy()] if len(column) else np.empty(0, np.bool_)
+    return test(column)
+
+
+def _any_of(values: Iterable[bytes] | Iterable[int]) -> Callable[[pa.Array], Mask] | None:
+    wanted = list(values)
+    if not wanted:
+        return None
+    return lambda column: _mask(pc.is_in(column, pa.array(wanted, column.type)))
+
+
+def _begins_with(prefixes: Iterable[bytes]) -> Callable[[pa.Array], Mask] | None:
+    wanted = list(prefixes)
+    if not wanted:
+        return None
+    return lambda column: np.logical_or.reduce([_mask(pc.starts_with(column, prefix)) for prefix in wanted])
+
+
+def _mask(column: pa.Array) -> Mask:
+    return np.asarray(column.to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _bytes(value: str) -> bytes:
+    return value.encode()

@@ -1,0 +1,129 @@
+"""Ingest: one gRPC stream per node in, checked batches out."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+
+import pyarrow as pa
+
+from infrasight import __version__
+from infrasight.actors import Actor, Mailbox
+from infrasight.errors import Disconnected, InvalidBatch, InvalidRequest
+from infrasight.server.nodes import Nodes
+from infrasight.server.session import Delivery, Session, check_hello
+from infrasight.wire import Batch, ShipRequest, ShipResponse, Welcome
+from infrasight.wire.codec import MAX_BATCH_BYTES, decode
+from infrasight.wire.service import CollectorService, ServerStream
+
+log = logging.getLogger(__name__)
+Stream = ServerStream[ShipRequest, ShipResponse]
+_DECODED_AT_ONCE = 256 << 10
+"""Bytes of a payload that are decoded on the event loop (about 1 ms); longer ones go to a thread, and pyarrow releases the GIL."""
+
+
+class Ingest(CollectorService, Actor):
+    """The Collector service, and the source of the graph: `run` ends once it was stopped and no stream is being read."""
+
+    name = "ingest"
+    max_message_bytes = MAX_BATCH_BYTES + (64 << 10)
+
+    def __init__(self, outbox: Mailbox[Delivery], nodes: Nodes) -> None:
+        super().__init__()
+        self._outbox = outbox
+        self._nodes = nodes
+        self._stopping = asyncio.Event()
+        self._receivers: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Wait to be stopped, then until nothing more comes from any stream. Streams stay open for the acks of what came."""
+        await self._stopping.wait()
+        for receiver in self._receivers:
+            receiver.cancel()
+        if self._receivers:
+            await asyncio.wait(self._receivers)
+
+    def stop(self) -> None:
+        """Read no more from any stream."""
+        self._stopping.set()
+
+    async def ship(self, stream: Stream) -> None:
+        """One node's stream. What is malformed ends it; a batch that is not its kind's is rejected and the stream goes on. When the server stops
+        it ends well, after the acks: with an error status, acks that the node had not read yet would be lost."""
+        if self._stopping.is_set():
+            raise Disconnected("the server is stopping")
+        first = await stream.receive()
+        hello = check_hello(first.hello if first is not None else None)
+        with self._nodes.connected(hello) as node:
+            await stream.send(ShipResponse(welcome=Welcome(version=__version__, max_batch_bytes=MAX_BATCH_BYTES)))
+            log.info("node %s is connected from %s (version %s, epoch %d)", hello.node, stream.peer, hello.version, hello.epoch)
+            session = Session(hello, node)
+            try:
+                await self._converse(stream, session)
+            finally:
+                session.acks.close()
+                log.info("node %s is disconnected", hello.node)
+        if session.refusal is not None:
+            raise session.refusal
+
+    async def _converse(self, stream: Stream, session: Session) -> None:
+        """Receive and acknowledge at the same time, until both are done."""
+        async with asyncio.TaskGroup() as tasks:
+            receiver = tasks.create_task(self._receive(stream, session), name=f"receiver of {session.hello.node}")
+            self._receivers.add(receiver)
+            receiver.add_done_callback(self._receivers.discard)
+            if self._stopping.is_set():
+                receiver.cancel()
+            await _acknowledge(stream, session)
+            receiver.cancel()
+
+    async def _receive(self, stream: Stream, session: Session) -> None:
+        refusal: InvalidRequest | None = None
+        try:
+            while (message := await stream.receive()) is not None:
+                if message.batch is None:
+                    raise InvalidRequest("after the Hello come batches only")
+                await session.admit()
+                await self._take(session, message.batch)
+        except InvalidRequest as error:
+            refusal = error
+        finally:
+            session.received_all(refusal)
+
+    async def _take(self, session: Session, batch: Batch) -> None:
+        """Pass one admitted batch on, which waits while the server is full."""
+        settle = functools.partial(session.settle, batch.seq, batch.rows)
+        try:
+            columns = await self._decoded(batch)
+            session.node.received(batch.oldest_unix_ns)
+            delivery = Delivery(batch.kind, columns, session.token(batch.seq), settle)
+            await self._outbox.put(delivery)
+        except InvalidBatch as error:
+            self.refused["batch"] += 1
+            log.warning("node %s: batch %d rejected: %s", session.hello.node, batch.seq, error)
+            settle(str(error))
+        except BaseException:
+            session.withdraw()
+            raise
+
+    async def _decoded(self, batch: Batch) -> pa.RecordBatch:
+        if len(batch.arrow) > MAX_BATCH_BYTES:
+            raise InvalidBatch(f"{len(batch.arrow)} bytes, at most {MAX_BATCH_BYTES} are taken")
+        if len(batch.arrow) <= _DECODED_AT_ONCE:
+            columns = decode(batch.kind, batch.arrow)
+        else:
+            columns = await asyncio.to_thread(decode, batch.kind, batch.arrow)
+        if columns.num_rows != batch.rows:
+            raise InvalidBatch(f"{columns.num_rows} rows, where the message says {batch.rows}")
+        return columns
+
+
+async def _acknowledge(stream: Stream, session: Session) -> None:
+    """Send acks until there will be no more, or nobody listens."""
+    try:
+        async for ack in session.acks:
+            await stream.send(ShipResponse(ack=ack))
+            session.acknowledged()
+    except Disconnected:
+        log.debug("node %s left without its acks", session.hello.node)

@@ -1,0 +1,23 @@
+"""The server's figures for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from infrasight.metrics import Sample, counter, gauge, of_graph, of_process
+from infrasight.server.graph import Server
+
+
+def samples(server: Server, crashes: Mapping[str, int]) -> Iterator[Sample]:
+    """All of them, as they are now."""
+    yield from of_graph(server.graph, crashes)
+    yield from of_process()
+    status = server.status()
+    yield gauge("infrasight_store_reachable", "Whether the last insert worked.", status.store_reachable)
+    yield gauge("infrasight_nodes_connected", "Nodes that are connected.", sum(node.connected for node in status.nodes))
+    yield gauge("infrasight_subscribers", "Live views that are open.", status.subscribers)
+    for kind in status.kinds:
+        yield counter("infrasight_rows_stored_total", "Rows stored.", kind.rows, kind=kind.name)
+        yield counter("infrasight_batches_stored_total", "Batches stored.", kind.batches, kind=kind.name)
+    for reason, count in status.refused.items():
+        yield counter("infrasight_refused_total", "Messages refused.", count, reason=reason)

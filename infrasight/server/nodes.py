@@ -1,0 +1,73 @@
+"""What the server knows about nodes: who is connected, and how much came from whom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from infrasight.wire import Hello, NodeStatus
+
+MAX_NODES = 4096
+"""Nodes remembered; beyond it the one that was heard of first goes, connected or not."""
+
+
+@dataclass
+class Node:
+    """One node since the server started. Times are ns since the epoch."""
+
+    hello: Hello
+    connections: int = 0
+    last_batch_unix_ns: int = 0
+    last_oldest_unix_ns: int = 0
+    batches: int = 0
+    rows: int = 0
+    rejected_batches: int = 0
+
+    def received(self, oldest_unix_ns: int) -> None:
+        """A batch came, whose oldest event is that old."""
+        self.last_batch_unix_ns, self.last_oldest_unix_ns = time.time_ns(), oldest_unix_ns
+
+    def stored(self, rows: int) -> None:
+        """A batch was stored."""
+        self.batches += 1
+        self.rows += rows
+
+    def status(self) -> NodeStatus:
+        """As the wire tells it."""
+        return NodeStatus(
+            name=self.hello.node,
+            version=self.hello.version,
+            boot_id=self.hello.boot_id,
+            epoch=self.hello.epoch,
+            connected=self.connections > 0,
+            last_batch_unix_ns=self.last_batch_unix_ns,
+            last_oldest_unix_ns=self.last_oldest_unix_ns,
+            batches=self.batches,
+            rows=self.rows,
+            rejected_batches=self.rejected_batches,
+        )
+
+
+class Nodes:
+    """All nodes by name."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, Node] = {}
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes.values())
+
+    @contextmanager
+    def connected(self, hello: Hello) -> Iterator[Node]:
+        """The node that says `hello`, counted as connected for as long as this lasts."""
+        node = self._nodes.setdefault(hello.node, Node(hello))
+        node.hello = hello
+        if len(self._nodes) > MAX_NODES:
+            del self._nodes[next(iter(self._nodes))]
+        node.connections += 1
+        try:
+            yield node
+        finally:
+            node.connections -= 1

@@ -1,0 +1,23 @@
+"""What can be set about a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from infrasight.settings import option
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A server's settings: flags, environment variables, defaults."""
+
+    server_addr: str = option("127.0.0.1", env="SERVER_ADDR", help="address to listen on")
+    server_port: int = option(50051, env="SERVER_PORT", minimum=0, maximum=65535, help="port to listen on, 0 for any free one")
+    insecure_listen: bool = option(False, help="allow an address that other machines can reach: nothing is encrypted or authenticated")
+    port_file: Path | None = option(None, help="file to write the port to once listening")
+    store: str = option("chdb:////var/lib/infrasight", env="INFRASIGHT_STORE", help="where events are kept: chdb:///absolute/directory")
+    prometheus_port: int = option(9091, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port of the metrics on loopback, 0 for none")
+    drain_timeout_s: float = option(10.0, unit="s", minimum=0, help="how long a stopping server may take to store what it has accepted")
+    ingest_bytes: int = option(64 << 20, unit="bytes", minimum=1, help="events waiting to be stored before nodes are made to wait")
+    log_level: str = option("info", choices=("debug", "info", "warning", "error"), help="least severe log lines to show")

@@ -1,0 +1,49 @@
+"""A batch on its way into a table: checked, then shaped as ClickHouse takes it."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infrasight.errors import InvalidBatch
+from infrasight.schema import KINDS, arrow_schema
+from infrasight.schema.ddl import DATABASE, insert_columns, quoted, stored_name, text
+
+MAX_DAYS = 100
+"""Days that one batch may span: each becomes a part of its own, and a broken clock must not make thousands."""
+_DAY_NS = 86_400 * 10**9
+
+
+def check(kind: str, batch: pa.RecordBatch) -> None:
+    """Raises InvalidBatch unless `batch` has the columns of `kind`, without nulls, within `MAX_DAYS`."""
+    if kind not in KINDS:
+        raise InvalidBatch(f"no such event kind: {kind!r:.60}")
+    expected = arrow_schema(kind)
+    if batch.schema.names != expected.names or batch.schema.types != expected.types:
+        raise InvalidBatch(f"{kind}: not the columns that this version knows")
+    for name, column in zip(expected.names, batch.columns, strict=True):
+        values = column.dictionary if pa.types.is_dictionary(column.type) else column.values if pa.types.is_list(column.type) else column
+        if column.null_count or values.null_count:
+            raise InvalidBatch(f"{kind}: nulls in {name}")
+    times = pc.min_max(batch.column("ts").cast(pa.int64())).as_py()
+    if batch.num_rows and times["max"] - times["min"] > MAX_DAYS * _DAY_NS:
+        raise InvalidBatch(f"{kind}: times more than {MAX_DAYS} days apart")
+
+
+def insert_statement(kind: str, token: str) -> str:
+    """The INSERT for a batch that `as_table` has made, to be run by `Session.insert`."""
+    columns = insert_columns(KINDS[kind])
+    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({columns}) SETTINGS insert_deduplication_token = {text(token)} SELECT * FROM Python(incoming)"
+
+
+def as_table(kind: str, batch: pa.RecordBatch) -> pa.Table:
+    """The batch as ClickHouse takes it, its columns named as the table inserts them."""
+    names = [stored_name(column) for column in KINDS[kind].columns]
+    return pa.Table.from_arrays([_with_distinct_entries(column) for column in batch.columns], names=names)
+
+
+def _with_distinct_entries(column: pa.Array) -> pa.Array:
+    """ClickHouse refuses a dictionary that has an entry twice, which Arrow allows."""
+    if pa.types.is_dictionary(column.type) and pc.count_distinct(column.dictionary).as_py() < len(column.dictionary):
+        return column.dictionary_decode().dictionary_encode()
+    return column

@@ -1,0 +1,81 @@
+"""What every engine can do."""
+
+from __future__ import annotations
+
+import abc
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class QueryLimits:
+    """What one query may use. Over any of them it ends with QueryFailed."""
+
+    rows: int = 1_000_000
+    """Rows of the result."""
+    seconds: float = 60.0
+    """Time the database works on it."""
+    memory_bytes: int = 1 << 30
+    """Memory the database uses for it."""
+    result_bytes: int = 256 << 20
+    """Bytes of the result, as it is sent."""
+
+
+@dataclass
+class StoreStatistics:
+    """Counts since the store was opened."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    """Rows inserted, by kind. A batch that was there already counts too: its sender cannot know."""
+    batches: Counter[str] = field(default_factory=Counter)
+    """Batches inserted, by kind."""
+    insert_failures: int = 0
+    insert_s: float = 0.0
+    """Seconds spent inserting."""
+    queries: int = 0
+    query_failures: int = 0
+    """Queries refused or failed."""
+    queries_running: int = 0
+
+
+class Store(abc.ABC):
+    """A database of events. Made by `open_store`, then `open`ed; every method belongs to one event loop.
+
+    | question              | answer |
+    |-----------------------|--------|
+    | is an insert atomic?  | a batch is in the table or not; one that spans midnight may show its days one after the other |
+    | the same token again? | the batch is there once, also after a crash of this process at any moment and a restart |
+    | how long are tokens kept? | the last 10,000 of a table |
+    | what survives a crash? | of this process: all that was acknowledged. Of the machine: not the last seconds (no fsync per batch) |
+    | who waits for whom?   | inserts run one at a time; queries neither block them nor each other |
+    """
+
+    @abc.abstractmethod
+    async def open(self) -> None:
+        """Get the database ready: exclusive use, tables created and migrated. Raises StoreLocked, StoreUnavailable, StoreIncompatible."""
+
+    @abc.abstractmethod
+    async def insert(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
+        """Store a batch of `kind`, laid out as `arrow_schema(kind)`, unless one with this token is there already.
+
+        Raises InvalidBatch (never will be stored), StoreUnavailable (not stored, try again). Cancelling the wait does not cancel the insert.
+        """
+
+    @abc.abstractmethod
+    def query(self, sql: str, *, format: str = "JSONEachRow", limits: QueryLimits = QueryLimits()) -> AsyncIterator[bytes]:
+        """The result of one read-only statement, in chunks, in one of ClickHouse's output formats. The database is `infrasight`.
+
+        Row formats arrive while the query runs, the others in one piece. Closing the iterator (`contextlib.aclosing`) ends the query. Raises
+        QueryRefused (not read-only, out of bounds, no such format), QueryFailed (ClickHouse's own words, one line), StoreUnavailable.
+        """
+
+    @abc.abstractmethod
+    async def close(self) -> None:
+        """Finish the inserts, end the queries, give the database back. Legal before open and twice."""
+
+    @abc.abstractmethod
+    def statistics(self) -> StoreStatistics:
+        """The counts, live: do not change them."""

@@ -1,0 +1,25 @@
+"""From a URL to an engine."""
+
+from __future__ import annotations
+
+import re
+
+from infrasight.errors import StoreError
+from infrasight.store.interface import Store
+
+_EMBEDDED = re.compile(r"chdb:///+(?P<path>[^/].*)")
+_UNSAFE = re.compile(r"[?&%+=#]|[\x00-\x1f\x7f]")
+"""What chDB's connection string gives a meaning of its own."""
+
+
+def open_store(url: str) -> Store:
+    """The store at `chdb:///absolute/directory`, not opened yet. Raises StoreError for any other URL."""
+    match = _EMBEDDED.fullmatch(url)
+    if not match:
+        raise StoreError(f"store {url!r}: expected chdb:///absolute/directory")
+    path = "/" + match["path"]
+    if _UNSAFE.search(path):
+        raise StoreError(f"store {url!r}: the directory's name must do without ? & % + = # and control characters")
+    from infrasight.store.embedded import EmbeddedStore  # importing chDB takes 0.6 s and 200 MB, so only who opens one does
+
+    return EmbeddedStore(path)

@@ -1,0 +1,72 @@
+"""The embedded engine's configuration: how much of a small machine it takes, and who may do what."""
+
+from __future__ import annotations
+
+import os
+
+from infrasight.schema.ddl import DATABASE
+from infrasight.store.interface import QueryLimits
+
+ENGINE_XML = """<clickhouse>
+    <user_directories><users_xml><path>users.xml</path></users_xml></user_directories>
+    <max_server_memory_usage_to_ram_ratio>0.5</max_server_memory_usage_to_ram_ratio>
+    <mark_cache_size>67108864</mark_cache_size>
+    <primary_index_cache_size>67108864</primary_index_cache_size>
+    <index_mark_cache_size>8388608</index_mark_cache_size>
+    <query_condition_cache_size>16777216</query_condition_cache_size>
+    <compiled_expression_cache_size>16777216</compiled_expression_cache_size>
+    <!-- One big merge at a time and room for a small one, both behind whoever produces and inserts events. -->
+    <background_pool_size>2</background_pool_size>
+    <background_merges_mutations_concurrency_ratio>1</background_merges_mutations_concurrency_ratio>
+    <os_threads_nice_value_merge_mutate>5</os_threads_nice_value_merge_mutate>
+    <background_schedule_pool_size>1</background_schedule_pool_size>
+    <memory_worker_period_ms>1000</memory_worker_period_ms>
+</clickhouse>
+"""
+"""Caches default to gigabytes; the rest was measured (docs/STORE.md)."""
+
+USERS_XML = f"""<clickhouse>
+    <profiles><default/></profiles>
+    <quotas><default/></quotas>
+    <roles>
+        <writer><grants><query>GRANT ALL ON *.*</query></grants></writer>
+        <reader><grants>
+            <query>GRANT SELECT, SHOW ON {DATABASE}.*</query>
+            <query>GRANT SELECT ON system.*</query>
+        </grants></reader>
+    </roles>
+    <users><default>
+        <password></password>
+        <networks><ip>::/0</ip></networks>
+        <profile>default</profile>
+        <quota>default</quota>
+        <grants><query>GRANT writer</query><query>GRANT reader</query></grants>
+    </default></users>
+</clickhouse>
+"""
+"""chDB knows one user. What a session may do is the role that it takes, once, before anything from outside reaches it; the reader's has no
+CREATE TEMPORARY TABLE and no source, so ClickHouse itself refuses file, url, s3, remote, mysql, executable and their kin."""
+
+WRITER_SESSION = (
+    "SET ROLE writer; SET max_threads = 1, max_insert_threads = 1, async_insert = 0, insert_deduplicate = 1, insert_select_deduplicate = 1, "
+    "min_insert_block_size_rows = 1000000000, min_insert_block_size_bytes = 1000000000000, max_partitions_per_insert_block = 0"
+)
+"""One batch is one block and so one part: never split, never collected with others."""
+
+
+def reader_session(limits: QueryLimits, mark: str) -> str:
+    """The statements that make a session safe for one query. `mark` (hex) finds the running query again. `readonly` comes last: it is the door."""
+    settings = {
+        "max_execution_time": limits.seconds,
+        "max_memory_usage": limits.memory_bytes,
+        "max_result_rows": limits.rows,
+        "max_result_bytes": 4 * limits.result_bytes,
+        "max_temporary_data_on_disk_size_for_query": limits.memory_bytes,
+        "max_threads": max(1, (os.cpu_count() or 1) // 2),
+        "os_threads_nice_value_query": 5,
+        "implicit_select": 0,
+        "allow_introspection_functions": 0,
+        "allow_ddl": 0,
+    }
+    listed = ", ".join(f"{name} = {value}" for name, value in settings.items())
+    return f"SET ROLE reader; USE {DATABASE}; SET {listed}, log_comment = '{mark}', readonly = 1"

@@ -1,0 +1,55 @@
+"""How processes talk: gRPC, its messages, and batches as bytes. The only room importing grpclib and betterproto2.
+
+Belongs here: the messages made from `proto/` (`_generated`, never edited), the codec of batches, servers' and clients' connections, and
+making both safe against whatever comes from the other side. Does not belong here: what a call does, which is server/ and client.py.
+
+    codec.py, flat.py   a batch as an Arrow IPC stream, and decoding one that a stranger made
+    events.py           rows of a batch as typed messages
+    framing.py          gRPC messages from a stranger, bounded
+    strict.py           protobuf from a stranger
+    service.py          a gRPC service's base class and the stream its methods get
+    server.py           a listening gRPC server that survives anything and drains before it closes
+    channel.py          a client's connection and calls
+    status.py           our exceptions as gRPC statuses and back
+    generate.py         makes `_generated` (`make proto`)
+"""
+
+from infrasight.wire._generated.infrasight.v1 import (
+    Ack,
+    AckVerdict,
+    Batch,
+    EdgeStatus,
+    Event,
+    Hello,
+    KindStatus,
+    NodeStatus,
+    QueryRequest,
+    QueryResponse,
+    ShipRequest,
+    ShipResponse,
+    StatusRequest,
+    StatusResponse,
+    SubscribeRequest,
+    SubscribeResponse,
+    Welcome,
+)
+
+__all__ = [
+    "Ack",
+    "AckVerdict",
+    "Batch",
+    "EdgeStatus",
+    "Event",
+    "Hello",
+    "KindStatus",
+    "NodeStatus",
+    "QueryRequest",
+    "QueryResponse",
+    "ShipRequest",
+    "ShipResponse",
+    "StatusRequest",
+    "StatusResponse",
+    "SubscribeRequest",
+    "SubscribeResponse",
+    "Welcome",
+]

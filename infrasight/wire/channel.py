@@ -1,0 +1,144 @@
+"""A client's connection to a server, and its calls. Whatever goes wrong is one of our errors, with one line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import grpclib.client
+from betterproto2 import Message
+from grpclib.config import Configuration
+from grpclib.const import Handler
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+from h2.exceptions import H2Error
+
+from infrasight.errors import Disconnected, InvalidRequest, Unreachable
+from infrasight.wire._generated.infrasight.v1 import CollectorBase, EventsBase
+from infrasight.wire.framing import Encoder, read_message
+from infrasight.wire.server import is_loopback
+from infrasight.wire.status import from_grpc, in_words
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+MAX_ANSWER_BYTES = 64 << 20
+"""Of one message from a server."""
+_WINDOWS = Configuration(http2_connection_window_size=2**31 - 1, http2_stream_window_size=4 << 20)
+"""What a server may send before we read it, in bytes. Each call is bounded; all together are not, or an unread one would hold up the others."""
+_ROUTES: dict[str, Handler] = {**CollectorBase().__mapping__(), **EventsBase().__mapping__()}
+_METHODS = {handler.request_type: (route, handler) for route, handler in _ROUTES.items()}
+"""Each call by its request: no two have the same."""
+
+
+class Channel:
+    """One connection to `host` and `port`, made when it is first needed and again when it broke."""
+
+    def __init__(self, host: str, port: int, *, insecure: bool = False, answer_within_s: float = 10.0) -> None:
+        """Unreachable for a `host` beyond this machine, unless `insecure`: nothing is encrypted. A server that does not begin to answer a
+        call within `answer_within_s` seconds is Unreachable too."""
+        self.target = f"{host}:{port}"
+        if not insecure and not is_loopback(host):
+            raise Unreachable(f"{self.target} is another machine, and nothing would be encrypted: say so with `insecure` if that is meant")
+        self.answer_within_s = answer_within_s
+        self._channel = grpclib.client.Channel(host, port, codec=Encoder(), config=_WINDOWS)
+
+    async def connect(self) -> None:
+        """Connect now. Unreachable when nobody listens there."""
+        with _translated(self.target, Unreachable):
+            async with asyncio.timeout(self.answer_within_s):
+                await self._channel.__connect__()
+
+    def call(self, request: type[Request], response: type[Response]) -> Call[Request, Response]:
+        """The call that takes `request`s and gives `response`s; it begins when it is entered."""
+        route, handler = _METHODS[request]
+        stream = self._channel.request(route, handler.cardinality, handler.request_type, handler.reply_type)
+        return Call(stream, response, self)
+
+    def close(self) -> None:
+        """Close the connection; calls that run fail with Disconnected. Legal twice."""
+        self._channel.close()
+
+
+class Call(Generic[Request, Response]):
+    """One call: an async context manager that ends it in any case, and cancels it when it is left early."""
+
+    def __init__(self, stream: grpclib.client.Stream[Any, Any], response: type[Response], channel: Channel) -> None:
+        self._stream = stream
+        self._response = response
+        self._target = channel.target
+        self._answer_within_s = channel.answer_within_s
+
+    async def __aenter__(self) -> Self:
+        """Begin, and see that it is our server that answers. Unreachable when it is not."""
+        await self._stream.__aenter__()
+        try:
+            with self._translated(Unreachable):
+                async with asyncio.timeout(self._answer_within_s):
+                    await self._stream.send_request()
+                    await self._stream.recv_initial_metadata()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    async def send(self, message: Request, *, end: bool = False) -> None:
+        """Send a message, waiting while the server is slow. Disconnected when it is gone, or what it refused the call with."""
+        with self._translated():
+            await self._stream.send_message(message, end=end)
+
+    async def end(self) -> None:
+        """Send no more; the server may still answer."""
+        with self._translated():
+            await self._stream.end()
+
+    async def receive(self) -> Response | None:
+        """The next answer, None when the server ended the call well. Disconnected when it is gone, or what it refused the call with."""
+        with self._translated():
+            with self._stream._wrapper:
+                data = await read_message(self._stream._stream, MAX_ANSWER_BYTES)
+            if data is None:
+                self._stream._maybe_raise()  # the status that came with the end
+            return None if data is None else self._response.parse(data)
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End the call; one that still runs is cancelled."""
+        over = GeneratorExit()  # an exception, whichever: without one grpclib waits for the server to end the call
+        with self._translated():
+            await self._stream.__aexit__(type(over), over, None)
+
+    def _translated(self, broken: type[Unreachable] | type[Disconnected] = Disconnected) -> contextlib.AbstractContextManager[None]:
+        return _translated(self._target, broken, self._stream)
+
+
+@contextlib.contextmanager
+def _translated(target: str, broken: type[Unreachable] | type[Disconnected], stream: grpclib.client.Stream[Any, Any] | None = None) -> Iterator[None]:
+    """What grpclib, h2 and sockets raise, as our errors; `broken` is what a broken connection means at this point."""
+    task = asyncio.current_task()
+    cancels = task.cancelling() if task is not None else 0
+    try:
+        yield
+    except GRPCError as error:
+        raise from_grpc(error, target) from None
+    except StreamTerminatedError as error:
+        if task is not None and task.cancelling() > cancels:
+            task.uncancel()  # grpclib cancels the task to wake it, and forgets to take that back
+        if task is not None and task.cancelling() > cancels:
+            raise asyncio.CancelledError from None
+        raise _reason(stream, target) or broken(f"the server at {target} is gone, or is no InfraSight server ({error})") from None
+    except TimeoutError:
+        raise broken(f"{target} does not answer") from None
+    except (H2Error, OSError, ValueError, InvalidRequest) as error:
+        raise broken(f"cannot talk to {target}: {in_words(error)}") from None
+
+
+def _reason(stream: grpclib.client.Stream[Any, Any] | None, target: str) -> Exception | None:
+    """Why the server ended a call, if it said so before it reset the stream."""
+    try:
+        if stream is not None:
+            stream._maybe_raise()  # grpclib itself asks this, but only after the call was left
+    except GRPCError as error:
+        return from_grpc(error, target)
+    return None

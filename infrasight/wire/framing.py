@@ -1,0 +1,52 @@
+"""gRPC's framing, read beneath grpclib: its own `recv_message` believes any length and lets out whatever decoding raises."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import grpclib.protocol
+from betterproto2 import Message
+from grpclib.encoding.base import CodecBase
+
+from infrasight.errors import InvalidRequest
+
+_PREFIX = struct.Struct(">BI")
+"""Before each message: whether it is compressed, and its length in bytes."""
+
+
+async def read_message(stream: grpclib.protocol.Stream, max_bytes: int) -> bytes | None:
+    """The bytes of the next message, None at the end. InvalidRequest when it is longer than `max_bytes`, compressed or cut off."""
+    prefix = await _read(stream, _PREFIX.size)
+    if not prefix:
+        return None
+    compressed, length = _PREFIX.unpack(prefix)
+    if compressed:
+        raise InvalidRequest("compressed gRPC messages are not taken")
+    if length > max_bytes:
+        raise InvalidRequest(f"a message of {length} bytes: at most {max_bytes} are taken")
+    body = await _read(stream, length)
+    if len(body) != length:
+        raise InvalidRequest("a message is cut off")
+    return body
+
+
+async def _read(stream: grpclib.protocol.Stream, size: int) -> bytes:
+    try:
+        return await stream.recv_data(size)
+    except AssertionError:  # how grpclib says that the stream ended in the middle
+        raise InvalidRequest("a message is cut off") from None
+
+
+class Encoder(CodecBase):
+    """What grpclib sends with: our messages, or bytes that are a message already. It decodes nothing, since we read beneath."""
+
+    __content_subtype__ = "proto"
+
+    def encode(self, message: Message | bytes, message_type: Any) -> bytes:
+        """The wire form of `message`."""
+        return bytes(message)
+
+    def decode(self, data: bytes, message_type: Any) -> Any:
+        """Never called: see `read_message`."""
+        raise NotImplementedError

@@ -1,0 +1,129 @@
+"""A gRPC service's base class, and the stream that its methods get: no message is too big, malformed or fatal."""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+import grpclib.server
+from betterproto2 import Message
+from betterproto2.grpclib import ServiceBase
+from grpclib.const import Handler, Status
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+from h2.exceptions import H2Error
+
+from infrasight.errors import Disconnected, InfraSightError, InvalidRequest
+from infrasight.wire._generated.infrasight.v1 import CollectorBase, EventsBase
+from infrasight.wire.framing import read_message
+from infrasight.wire.status import to_grpc
+from infrasight.wire.strict import parse
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+log = logging.getLogger(__name__)
+
+
+class ServerStream(Generic[Request, Response]):
+    """One call, as the method that serves it sees it."""
+
+    def __init__(self, stream: grpclib.server.Stream[Any, Any], request: type[Request], max_bytes: int) -> None:
+        self._stream = stream
+        self._request = request
+        self._max_bytes = max_bytes
+
+    @property
+    def peer(self) -> str:
+        """Address of the other side, for people."""
+        address = self._stream.peer.addr()
+        return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "?"
+
+    async def receive(self) -> Request | None:
+        """The next message, None when the other side will send no more. InvalidRequest when it is malformed or longer than the service
+        allows."""
+        data = await read_message(self._stream._stream, self._max_bytes)
+        return None if data is None else parse(data, self._request)
+
+    async def request(self) -> Request:
+        """The only message of a call that has one. InvalidRequest when there is none."""
+        message = await self.receive()
+        if message is None:
+            raise InvalidRequest("the request is missing")
+        return message
+
+    async def send(self, message: Response | bytes) -> None:
+        """Send a message (bytes: one that is encoded already), waiting while the other side is slow. Disconnected when it is gone."""
+        try:
+            await self._stream.send_message(message)
+        except (H2Error, ConnectionError) as error:
+            raise Disconnected(f"{self.peer} is gone: {error}") from None
+
+
+class Service(abc.ABC):
+    """A gRPC service. `generated` is its class in the generated code, whose every method `Name` a subclass has as `async name(stream)`."""
+
+    generated: ClassVar[type[ServiceBase]]
+    max_message_bytes: ClassVar[int] = 256 << 10
+    refused: Counter[str]
+    """Malformed calls; a GrpcServer has one counter for everything."""
+
+    def __init__(self) -> None:
+        self.refused = Counter()
+
+    def __mapping__(self) -> Mapping[str, Handler]:
+        """For grpclib: the routes, each with its method."""
+        routes: dict[str, Handler] = self.generated().__mapping__()  # type: ignore[attr-defined]  # its subclasses have it
+        return {route: handler._replace(func=self._guarded(route, handler)) for route, handler in routes.items()}
+
+    def _guarded(self, route: str, handler: Handler) -> Callable[[Any], Awaitable[None]]:
+        """The method, with everything it may raise made into a status."""
+        method = getattr(self, route.rsplit("/", 1)[1].lower())
+
+        async def call(stream: grpclib.server.Stream[Any, Any]) -> None:
+            try:
+                await stream.send_initial_metadata()  # at once: by this a client sees that we are here
+                await method(ServerStream(stream, handler.request_type, self.max_message_bytes))
+            except (TimeoutError, GRPCError, StreamTerminatedError):
+                raise
+            except (H2Error, ConnectionError):
+                raise to_grpc(Disconnected("the other side is gone")) from None
+            except InfraSightError as error:
+                if isinstance(error, InvalidRequest):
+                    self.refused["message"] += 1
+                log.debug("%s: %s", route, error)
+                raise to_grpc(error) from None
+            except Exception:  # a bug of ours ends one call, not the server
+                log.exception("%s failed", route)
+                raise GRPCError(Status.INTERNAL, "the server made a mistake, its log says which") from None
+
+        return call
+
+
+class CollectorService(Service):
+    """Takes batches from nodes."""
+
+    generated = CollectorBase
+
+    @abc.abstractmethod
+    async def ship(self, stream: ServerStream[Any, Any]) -> None:
+        """Serve one node's stream: ShipRequest in, ShipResponse out."""
+
+
+class EventsService(Service):
+    """Answers people and programs."""
+
+    generated = EventsBase
+
+    @abc.abstractmethod
+    async def subscribe(self, stream: ServerStream[Any, Any]) -> None:
+        """SubscribeRequest in, SubscribeResponse out until the subscriber leaves."""
+
+    @abc.abstractmethod
+    async def query(self, stream: ServerStream[Any, Any]) -> None:
+        """QueryRequest in, QueryResponse out."""
+
+    @abc.abstractmethod
+    async def status(self, stream: ServerStream[Any, Any]) -> None:
+        """StatusRequest in, one StatusResponse out."""

@@ -1,0 +1,106 @@
+"""What this machine can do, by name.
+
+`@pytest.mark.needs("root", "bpf")` skips a test where one of them is missing; the run ends with a list of what was.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import platform
+import shutil
+import socket
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+_BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}  # linux/arch/*/include/asm/unistd: __NR_bpf
+_BPF_MAP_CREATE = 0  # linux/include/uapi/linux/bpf.h: enum bpf_cmd
+_BPF_MAP_TYPE_RINGBUF = 27  # the same: enum bpf_map_type
+
+
+def _can_create_a_ring_buffer() -> bool:
+    """Whether the kernel lets this process create a BPF ring buffer, asked by creating one."""
+    number = _BPF_SYSCALL.get(platform.machine())
+    if number is None:
+        return False
+    attributes = (ctypes.c_uint32 * 32)(_BPF_MAP_TYPE_RINGBUF, 0, 0, os.sysconf("SC_PAGE_SIZE"))  # type, key size, value size, bytes
+    fd = ctypes.CDLL(None, use_errno=True).syscall(number, _BPF_MAP_CREATE, attributes, ctypes.sizeof(attributes))
+    if fd < 0:
+        return False
+    os.close(fd)
+    return True
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def _can_make_a_cgroup() -> bool:
+    """Whether this process may make a cgroup in the v2 hierarchy, wherever that is mounted, asked by making one."""
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    for path in (Path(fields[1]) / f"infrasight-test-can-{os.getpid()}" for fields in mounts if fields[2] == "cgroup2"):
+        try:
+            path.mkdir()
+            path.rmdir()
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def _command(name: str) -> Callable[[], bool]:
+    return lambda: shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None
+
+
+CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
+    "root": (lambda: os.geteuid() == 0, "run as root"),
+    "btf": (lambda: os.access("/sys/kernel/btf/vmlinux", os.R_OK), "a kernel with CONFIG_DEBUG_INFO_BTF"),
+    "tracefs": (lambda: Path("/sys/kernel/tracing/events/syscalls").is_dir(), "mount -t tracefs none /sys/kernel/tracing"),
+    "bpf": (_can_create_a_ring_buffer, "a kernel that lets this user create BPF ring buffers"),
+    "bcc": (lambda: importlib.util.find_spec("bcc") is not None, "apt-get install python3-bpfcc"),
+    "cgroup2": (_can_make_a_cgroup, "a writable cgroup v2 hierarchy: mount -t cgroup2 none /sys/fs/cgroup/unified"),
+    "ipv6": (_has_ipv6, "an IPv6 loopback address"),
+    "apt": (_command("apt-get"), "Debian or a relative of it"),
+    "gcc": (_command("gcc"), "apt-get install gcc libc6-dev"),
+    "bpftrace": (_command("bpftrace"), "apt-get install bpftrace"),
+    "opensnoop": (_command("opensnoop"), "apt-get install libbpf-tools"),
+    "strace": (_command("strace"), "apt-get install strace"),
+    "busybox": (_command("busybox"), "apt-get install busybox-static"),
+    "ip": (_command("ip"), "apt-get install iproute2"),
+}
+_SKIPPED = "missing capability "
+
+
+@cache
+def has(name: str) -> bool:
+    """Whether this machine has the named capability; asked once."""
+    return CAPABILITIES[name][0]()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            if name not in CAPABILITIES:
+                raise pytest.UsageError(f"{item.nodeid}: no capability is called {name!r}; tests/conftest.py lists them")
+            if not has(name):
+                pytest.skip(_SKIPPED + name)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = [report.longrepr[2] for report in terminalreporter.getreports("skipped") if isinstance(report.longrepr, tuple)]
+    missing = Counter(reason.split(_SKIPPED, 1)[1] for reason in reasons if _SKIPPED in reason)
+    if not missing:
+        return
+    terminalreporter.section("missing capabilities")
+    for name, skipped in sorted(missing.items()):
+        terminalreporter.line(f"{name}: {skipped} skipped; needs: {CAPABILITIES[name][1]}")

@@ -1,0 +1,1 @@
+"""Documentation says what is."""

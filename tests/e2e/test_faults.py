@@ -1,0 +1,106 @@
+"""What happens when a part stands still or dies: memory stays bounded, and what was produced is stored or counted as lost."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.system import Row, System, signalled
+from tests.workloads import build
+
+pytestmark = [pytest.mark.kernel, pytest.mark.serial, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc", "gcc")]
+NODE_MIB_MAX = 160
+SERVER_GROWTH_MIB_MAX = 256
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Iterator[System]:
+    with System(tmp_path, "--probes", "open") as system:
+        yield system
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of a process now."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def opens(directory: Path, *arguments: object) -> subprocess.Popen[str]:
+    """The workload, started below a shell: what the tests themselves start is no different from the rest of the machine."""
+    return subprocess.Popen([build("opens"), "--dir", directory, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+
+
+def said(workload: subprocess.Popen[str]) -> Row:
+    """What it did, once it has ended."""
+    answer: Row = json.loads(workload.communicate(timeout=60)[0])
+    return answer
+
+
+def lost(system: System) -> int:
+    """Opens counted as lost."""
+    return system.count("SELECT sum(count) AS n FROM loss WHERE probe = 'open'")
+
+
+def others(system: System, pid: int) -> int:
+    """Opens stored of anything but the workload."""
+    return system.count(f"SELECT count() AS n FROM open WHERE pid != {pid}")
+
+
+def test_a_store_that_stands_still_for_ten_seconds(system: System, tmp_path: Path) -> None:
+    node, server = system.pid_of("infrasight.node"), system.pid_of("infrasight.server")
+    before, highest = resident_mib(server), 0.0
+    workload = opens(tmp_path, "--absent", "--distinct", 1000, "--seconds", 11)
+    time.sleep(0.5)
+    signalled(server, signal.SIGSTOP)
+    for _ in range(20):
+        time.sleep(0.5)
+        highest = max(highest, resident_mib(node))
+    signalled(server, signal.SIGCONT)
+    report = said(workload)
+    produced, mine = report["opens"], f"SELECT count() AS n FROM open WHERE pid = {report['pid']}"
+    stored = system.wait_for_count(mine, produced, within_s=8)
+    missing = lost(system)
+    assert missing > 0, "ten seconds at full speed fit nowhere"
+    # The kernel does not know whose events it could not keep, so a few of the rest of the machine may be among the lost.
+    assert produced <= stored + missing <= produced + others(system, report["pid"]) + 1000
+    assert highest < NODE_MIB_MAX
+    assert resident_mib(server) - before < SERVER_GROWTH_MIB_MAX
+    again = said(opens(tmp_path, "--count", 1009))
+    assert system.wait_for_count(f"SELECT count() AS n FROM open WHERE pid = {again['pid']}", 1009) == 1009
+
+
+def test_killing_the_server_loses_nothing(system: System, tmp_path: Path) -> None:
+    dice = random.Random(20)
+    workload = opens(tmp_path, "--count", 30_011, "--rate", 4000)
+    for restart in range(2, 5):
+        time.sleep(dice.uniform(0.3, 1.5))
+        signalled(system.pid_of("infrasight.server"), signal.SIGKILL)
+        system.wait_for("infrasight server ready", restart)
+    report = said(workload)
+    mine = f"SELECT count() AS n FROM open WHERE pid = {report['pid']}"
+    assert system.wait_for_count(mine, 30_011, within_s=30) == 30_011, "each once, none twice"
+    assert lost(system) == 0
+
+
+def test_killing_the_node_leaves_a_working_system(system: System, tmp_path: Path) -> None:
+    dice = random.Random(21)
+    workload = opens(tmp_path, "--seconds", 6, "--rate", 2000)
+    for restart in range(2, 4):
+        time.sleep(dice.uniform(0.3, 1.5))
+        signalled(system.pid_of("infrasight.node"), signal.SIGKILL)
+        system.wait_for("infrasight node ready", restart)
+    report = said(workload)
+    assert 0 < system.count(f"SELECT count() AS n FROM open WHERE pid = {report['pid']}") <= report["opens"]
+    again = said(opens(tmp_path, "--count", 1009))
+    assert system.wait_for_count(f"SELECT count() AS n FROM open WHERE pid = {again['pid']}", 1009) == 1009
+    before = system.count("SELECT count() AS n FROM open")
+    assert system.stop() == 0
+    with System(tmp_path) as next_one:
+        assert next_one.count("SELECT count() AS n FROM open") >= before

@@ -1,0 +1,200 @@
+"""Records of execs, made by the running kernel, against what was executed."""
+
+import ctypes
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests import workloads
+from tests.kernel.calls import AT_FDCWD, failing_execve, me, start_ticks
+from tests.kernel.conftest import PageOnDisk
+from tests.kernel.tap import Interval, Record, Tap
+
+pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
+TRUE = "/bin/true"
+ABSENT = b"/nonexistent/program"
+SIZES = [4094, 4095, 4096, 4097, 4098, 10_000]
+
+
+def execute(*argv: str | bytes, program: str = TRUE, **more: object) -> subprocess.Popen[bytes]:
+    """Run to the end."""
+    child = subprocess.Popen(argv, executable=program, stdout=subprocess.DEVNULL, **more)  # type: ignore[call-overload]  # any options
+    assert child.wait() == 0
+    return child
+
+
+def arguments(size: int) -> list[bytes]:
+    """Three arguments that take so many bytes, NULs included."""
+    return [b"one", b"two", b"x" * (size - len(b"one\0two\0\0"))]
+
+
+def expected(argv: list[bytes]) -> tuple[list[bytes], bool]:
+    """What is kept of it, and whether it was cut."""
+    whole = b"".join(word + b"\0" for word in argv)
+    return (argv, False) if len(whole) <= 4096 else (whole[:4096].removesuffix(b"\0").split(b"\0"), True)
+
+
+def kept(record: Record) -> tuple[list[bytes], bool]:
+    return record["argv"], bool(record["argv_truncated"])
+
+
+def test_every_field_of_a_success(tap: Tap) -> None:
+    with Interval() as interval:
+        child = subprocess.Popen(["anything", "a b", "", "é"], executable="/bin/cat", stdin=subprocess.PIPE, cwd="/")
+        ticks, cgroup = start_ticks(child.pid), me()["cgroup_id"]
+        child.communicate()
+    record = tap.one("execve", pid=child.pid)
+    head = {"pid": child.pid, "tid": child.pid, "ppid": os.getpid(), "uid": 0, "gid": 0, "ns_pid": child.pid, "comm": b"cat", "ret": 0}
+    assert {key: record[key] for key in head} == head
+    assert (record["path"], *kept(record)) == (b"/bin/cat", [b"anything", b"a b", b"", "é".encode()], False)
+    assert (record["start_ns"] // 10_000_000, record["cgroup_id"]) == (ticks, cgroup)
+    assert interval.holds(record)
+
+
+def test_every_field_of_a_failure(tap: Tap) -> None:
+    with Interval() as interval:
+        assert failing_execve(ABSENT, [b"this", b"fails", b""]) == -errno.ENOENT
+    (record,) = [each for each in tap.records("execve", pid=os.getpid()) if interval.holds(each)]
+    head = {**me(), "ret": -errno.ENOENT}
+    assert {key: record[key] for key in head} == head
+    assert (record["path"], *kept(record)) == (ABSENT, [b"this", b"fails", b""], False)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_long_arguments_of_a_success(tap: Tap, size: int) -> None:
+    argv = arguments(size)
+    record = tap.one("execve", pid=execute(*argv).pid)
+    assert kept(record) == expected(argv)
+    assert record["layout"] == "execve_long"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_long_arguments_of_a_failure(tap: Tap, size: int) -> None:
+    argv, path = arguments(size), b"/nonexistent/%d" % size
+    assert failing_execve(path, argv) == -errno.ENOENT
+    assert kept(tap.one("execve", path=path)) == expected(argv)
+
+
+@pytest.mark.parametrize(("size", "layout"), [(255, "execve"), (256, "execve"), (257, "execve_long")])
+def test_the_short_record_is_used_while_it_can_be(tap: Tap, size: int, layout: str) -> None:
+    argv, path = arguments(size), b"/nonexistent/short%d" % size
+    assert failing_execve(path, argv) == -errno.ENOENT
+    assert (tap.one("execve", path=path)["layout"], tap.one("execve", path=path)["argv"]) == (layout, argv)
+
+
+@pytest.mark.parametrize(("count", "cut"), [(600, False), (2000, False), (2040, False), (3000, True)])
+@pytest.mark.parametrize("word", [b"a", b""], ids=["tiny", "empty"])
+def test_many_arguments(tap: Tap, count: int, cut: bool, word: bytes) -> None:
+    """Of a success every one is kept that has room; of a failure at least the first two thousand."""
+    path, argv = b"/nonexistent/%d%s" % (count, word), [word] * count
+    assert failing_execve(path, argv) == -errno.ENOENT
+    failure, success = tap.one("execve", path=path), tap.one("execve", pid=execute(*argv).pid)
+    assert bool(failure["argv_truncated"]) == cut
+    assert failure["argv"] == argv[: len(failure["argv"])]
+    assert len(failure["argv"]) == count if not cut else len(failure["argv"]) >= 2000
+    assert kept(success) == expected(argv)
+
+
+@pytest.mark.parametrize(
+    ("path", "argv", "error", "shown"),
+    [
+        (ABSENT + b"1", None, errno.ENOENT, ([], False)),
+        (ABSENT + b"2", 1, errno.ENOENT, ([], True)),
+        (TRUE.encode(), 1, errno.EFAULT, ([], True)),
+        (b"", [b"x"], errno.ENOENT, ([b"x"], False)),
+        (1, [b"x"], errno.EFAULT, ([b"x"], False)),
+        (b"/" + b"d/" * 2047, [b"x"], errno.ENOENT, ([b"x"], False)),
+        (b"/" + b"d/" * 3000, [b"x"], errno.ENAMETOOLONG, ([b"x"], False)),
+    ],
+    ids=["no argv", "bad argv", "bad argv of a good path", "empty path", "bad path", "4095 bytes", "too long"],
+)
+def test_odd_failures(tap: Tap, path: bytes | int, argv: list[bytes] | int | None, error: int, shown: tuple[list[bytes], bool]) -> None:
+    with Interval() as interval:
+        ret = failing_execve(path, argv)
+    (record,) = [each for each in tap.records("execve", pid=os.getpid()) if interval.holds(each)]
+    assert record["ret"] == ret == -error
+    assert record["path"] == (path[:4095] if isinstance(path, bytes) else b"")
+    assert kept(record) == shown
+
+
+def test_an_argument_that_is_not_in_memory(tap: Tap, page_on_disk: PageOnDisk) -> None:
+    """A tracer cannot read it, so it says that something is missing."""
+    array = (ctypes.c_char_p * 3)(b"first", None, None)
+    ctypes.c_uint64.from_address(ctypes.addressof(array) + 8).value = page_on_disk(b"second")
+    assert failing_execve(b"/nonexistent/paged-out", ctypes.addressof(array)) == -errno.ENOENT
+    assert kept(tap.one("execve", path=b"/nonexistent/paged-out")) == ([b"first"], True)
+
+
+def test_execveat(tap: Tap, tmp_path: Path) -> None:
+    assert failing_execve(b"absent", [b"at"], at=AT_FDCWD) == -errno.ENOENT
+    assert kept(tap.one("execve", path=b"absent")) == ([b"at"], False)
+
+
+def test_a_script_shows_its_interpreter(tap: Tap, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh -e\nexit 0\n")
+    script.chmod(0o755)
+    record = tap.one("execve", pid=execute("given", "more", program=str(script)).pid)
+    assert record["path"] == bytes(script)
+    assert record["argv"] == [b"/bin/sh", b"-e", bytes(script), b"more"]
+    assert record["comm"] == b"script"
+
+
+def test_all_ways_of_executing(tap: Tap, tmp_path: Path) -> None:
+    """Also: what fails is followed by nothing else, and a log line tells each call."""
+    with Interval() as interval:
+        said = workloads.run("execs", "--dir", tmp_path, "--count", 211, "--log", tmp_path / "log")
+    log = workloads.read_log(tmp_path / "log")
+    records = {each["pid"]: each for each in tap.records("execve", ppid=said["pid"])}
+    assert len(records) == len(tap.records("execve", ppid=said["pid"])) == 211
+    for line in log:
+        record = records[line["pid"]]
+        assert interval.holds(record)
+        assert record["ret"] == line["ret"]
+        words, cut = expected([word.encode() for word in line["argv"]])
+        if record["ret"] in (-errno.ENOENT, -errno.EACCES) and record["argv"] != words:
+            assert record["argv_truncated"], "the kernel did not read them, so they need not be in memory"
+            assert record["argv"] == words[: len(record["argv"])]
+        else:
+            assert kept(record) == (words, cut)
+        if line["kind"] == "execveat_fd":
+            assert record["path"].startswith(b"/dev/fd/"), "what the kernel calls it"
+        else:
+            assert record["path"] == line["path"].encode()
+
+
+def test_a_thread_that_is_not_the_leader(tap: Tap, tmp_path: Path) -> None:
+    """It takes over the leader's id: the record says so, and its enter time is that of the call."""
+    said = workloads.run("threads", "--dir", tmp_path, "--threads", 3, "--opens", 3, "--exec")
+    first, second = tap.records("execve", pid=said["pid"])
+    last_open = tap.records("open", pid=said["pid"])[-1]
+    assert (second["tid"], second["argv"][1:]) == (said["pid"], [b"--child", b"--from-thread"])
+    assert first["enter_ns"] < last_open["enter_ns"] < second["enter_ns"]
+    assert second["latency_ns"] > 10_000, "entered by the system call, not at the tracepoint"
+    assert (first["start_ns"], first["ns_pid"]) == (second["start_ns"], second["ns_pid"])
+
+
+def test_another_user(tap: Tap) -> None:
+    child = execute("who", user=12345, group=23456, extra_groups=[])
+    record = tap.one("execve", pid=child.pid)
+    assert (record["uid"], record["gid"]) == (12345, 23456)
+    opens = tap.records("open", pid=child.pid)
+    assert {(each["uid"], each["gid"]) for each in opens} == {(12345, 23456)}
+
+
+def test_a_process_in_a_pid_namespace_of_its_own(tap: Tap) -> None:
+    execute("unshare", "-pf", TRUE, "inside", program="/usr/bin/unshare")
+    record = tap.one("execve", argv=[TRUE.encode(), b"inside"])
+    assert (record["ns_pid"], record["pid"] > 1, record["tid"]) == (1, True, record["pid"])
+    assert {each["ns_pid"] for each in tap.records("process", pid=record["pid"])} == {1}
+
+
+@pytest.mark.needs("cgroup2")
+def test_a_process_in_a_cgroup_of_its_own(tap: Tap, own_cgroup: Path) -> None:
+    child = execute("sh", "-c", f"echo $$ > {own_cgroup}/cgroup.procs; exec {TRUE}", program="/bin/sh")
+    before, after = tap.records("execve", pid=child.pid)
+    assert (before["cgroup_id"], after["cgroup_id"]) == (me()["cgroup_id"], own_cgroup.stat().st_ino)
+    assert before["cgroup_id"] != after["cgroup_id"]

@@ -1,0 +1,65 @@
+"""A server for the exporter to talk to: real gRPC on the loopback, and answers that a test decides."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from infrasight.errors import Disconnected
+from infrasight.wire import Ack, AckVerdict, Batch, Hello, ShipRequest, ShipResponse, Welcome
+from infrasight.wire.server import GrpcServer
+from infrasight.wire.service import CollectorService, ServerStream
+
+Answer = Ack | None | str
+"""To a batch: an Ack, silence, or `hang up` / `end`."""
+
+
+def ok(batch: Batch) -> Answer:
+    """Stored."""
+    return Ack(seq=batch.seq, verdict=AckVerdict.OK)
+
+
+class Collector(CollectorService):
+    """Remembers what came over each connection."""
+
+    def __init__(self, answer: Callable[[Batch], Answer] = ok) -> None:
+        super().__init__()
+        self.answer = answer
+        self.hellos: list[Hello] = []
+        self.batches: list[list[Batch]] = []
+
+    async def ship(self, stream: ServerStream[ShipRequest, ShipResponse]) -> None:
+        first = await stream.receive()
+        assert first is not None
+        assert first.hello is not None
+        self.hellos.append(first.hello)
+        batches: list[Batch] = []
+        self.batches.append(batches)
+        await stream.send(ShipResponse(welcome=Welcome(version="test", max_batch_bytes=1 << 24)))
+        while (request := await stream.receive()) is not None:
+            assert request.batch is not None
+            batches.append(request.batch)
+            answer = self.answer(request.batch)
+            if answer == "hang up":
+                raise Disconnected("tired")
+            if answer == "end":
+                return
+            if isinstance(answer, Ack):
+                await stream.send(ShipResponse(ack=answer))
+
+    def seqs(self) -> list[list[int]]:
+        """By connection."""
+        return [[batch.seq for batch in batches] for batches in self.batches]
+
+
+async def listening(collector: Collector, port: int = 0) -> GrpcServer:
+    server = GrpcServer([collector], port=port)
+    await server.start()
+    return server
+
+
+async def until(true: Callable[[], bool], within_s: float = 20.0) -> None:
+    """Wait for what comes over the network."""
+    give_up = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < give_up, "it did not come"
+        await asyncio.sleep(0)

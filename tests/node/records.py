@@ -1,0 +1,74 @@
+"""Records as they come out of a ring, made by hand; wherever nothing is said, there is rubbish, as in memory that was used before."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from infrasight.kernel import Records
+from infrasight.schema import KINDS
+from infrasight.schema.layout import Layout, layout
+
+RUBBISH = np.random.default_rng(7)
+TICK = 10_000_000
+
+
+def layout_of(name: str) -> Layout:
+    """`open`, `open_long`."""
+    return layout(KINDS[name.removesuffix("_long")], long=name.endswith("_long"))
+
+
+def make(name: str, rows: int, **values: Any) -> Records:
+    """`rows` records; `values` by member, one for all or one a row. A slot is given as its bytes, its length follows."""
+    each = layout_of(name)
+    view = RUBBISH.integers(0, 256, rows * each.stride, np.uint8).view(each.dtype())
+    view["enter_ns"] >>= 4  # times that fit
+    for member in each.members:
+        if member.ctype.startswith("char["):
+            view[member.name] = b""
+    for slot in each.kind.slots:
+        view[f"{slot.name}_len"] %= each.member(slot.name).size + 1
+    for key, value in values.items():
+        per_row = value if isinstance(value, (list, np.ndarray, range)) else [value] * rows
+        assert len(per_row) == rows
+        if view.dtype[key].shape:
+            _fill(view, key, per_row)
+        else:
+            view[key] = per_row
+    return Records.gather(each, view)
+
+
+def _fill(view: np.ndarray, key: str, values: Sequence[bytes]) -> None:
+    names = view.dtype.names or ()
+    for row, value in enumerate(values):
+        view[key][row, : len(value)] = np.frombuffer(value, np.uint8)
+        if f"{key}_len" in names:
+            view[f"{key}_len"][row] = len(value)
+
+
+def together(*parts: Records) -> Records:
+    """One after the other."""
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0].columns}
+    return Records(columns, sum(map(len, parts)))
+
+
+def life(action: int, pid: int, start: int, *, ppid: int = 0, parent_start: int = 0, at: int = 0, comm: bytes = b"", parent: bytes = b"") -> Records:
+    """One `process` record; starts are in ticks."""
+    return make(
+        "process",
+        1,
+        action=action,
+        pid=pid,
+        tid=pid,
+        ppid=ppid,
+        start_ns=start * TICK + 1234,
+        parent_start_ns=parent_start * TICK + 5678,
+        enter_ns=at,
+        latency_ns=0,
+        ret=0,
+        status=0,
+        uid=0,
+        gid=0,
+        comm=comm,
+        parent_comm=parent,
+    )

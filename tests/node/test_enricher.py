@@ -1,0 +1,255 @@
+"""The enricher: every column of every kind, from records made by hand, against the same told plainly."""
+
+import asyncio
+import ipaddress
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infrasight.actors import Mailbox
+from infrasight.kernel import Records
+from infrasight.node.enricher import Enricher
+from infrasight.node.flow import Batch, Drain, Loss
+from infrasight.node.identity import Identity
+from infrasight.node.processes import Processes
+from infrasight.schema import KINDS, arrow_schema
+from infrasight.schema.columns import Type
+from infrasight.schema.events.process import EXEC, EXIT, FORK
+from infrasight.wire.codec import decode, encode
+from tests.actors.clock import settle
+from tests.node.records import TICK, layout_of, life, make, together
+
+OFFSET = 1_763_000_000_000_000_000
+HEAD: dict[str, Any] = {
+    "enter_ns": [5_000, 7_000, 6_000],
+    "latency_ns": [10, 2**40, 0],
+    "ret": [3, -2, 0],
+    "cgroup_id": [1, 2**64 - 1, 7],
+    "start_ns": [11 * TICK + 1, 12 * TICK, 11 * TICK + 9],
+    "pid": [100, 200, 100],
+    "tid": [100, 201, 102],
+    "ppid": [1, 100, 1],
+    "uid": [0, 4_000_000_000, 0],
+    "gid": [0, 4_000_000_001, 0],
+    "ns_pid": [100, 1, 100],
+    "comm": [b"bash", b"\xff\x1b[31m\n", b""],
+}
+
+
+@pytest.fixture
+def enricher(tmp_path: Path) -> Enricher:
+    return enricher_of(tmp_path)
+
+
+def enricher_of(tmp_path: Path, *family: int, inbox: Mailbox[Drain] | None = None, outbox: Mailbox[Batch] | None = None) -> Enricher:
+    """Over a /proc in which there is nobody."""
+    (tmp_path / "proc").mkdir(exist_ok=True)
+    made = Enricher(inbox or Mailbox("in", limit=9), outbox or Mailbox("out", limit=99), node="nöde", boot="boot", family=family)
+    made.processes = Processes(Identity("nöde", "boot"), tmp_path / "proc")
+    return made
+
+
+def drain(*data: tuple[str, Records], life: list[Records] | None = None, losses: list[Loss] | None = None) -> Drain:
+    return Drain(life or [], [(layout_of(name), records) for name, records in data], losses or [], OFFSET)
+
+
+def rows(batch: Batch) -> list[dict[str, Any]]:
+    """Checked thoroughly, and the way over the wire included; times as integers."""
+    assert batch.columns.schema.equals(arrow_schema(batch.kind), check_metadata=True)
+    batch.columns.validate(full=True)
+    columns = decode(batch.kind, encode(batch.columns))
+    values = {
+        column.name: (columns.column(column.name).cast("int64") if column.type is Type.TIME else columns.column(column.name)).to_pylist()
+        for column in KINDS[batch.kind].columns
+    }
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
+def one(enricher: Enricher, given: Drain) -> Batch:
+    (batch,) = enricher.batches(given)
+    return batch
+
+
+def who(enricher: Enricher, row: int) -> dict[str, Any]:
+    """What the first columns of row `row` of HEAD have to be."""
+    identity = Identity("nöde", "boot")
+    process_id = int(identity.of(np.array(HEAD["start_ns"], np.uint64), np.array(HEAD["pid"], np.uint32))[row])
+    same = ("pid", "tid", "ppid", "uid", "gid", "ns_pid", "cgroup_id", "comm")
+    return {
+        "ts": HEAD["enter_ns"][row] + OFFSET,
+        "node": "nöde".encode(),
+        "user": b"root" if row != 1 else b"4000000000",
+        "group": b"root" if row != 1 else b"4000000001",
+        "process_id": process_id,
+        **{name: HEAD[name][row] for name in same},
+    }
+
+
+CALL = ("ret", "latency_ns")
+EXPECTED: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    "execve": (
+        {"path": [b"/bin/\xff", b"", b"x" * 128], "argv": [b"a\0\0b c\0", b"", b"cut off"], "argv_truncated": [0, 0, 1]},
+        [
+            {"path": b"/bin/\xff", "argv": [b"a", b"", b"b c"], "argv_truncated": 0},
+            {"path": b"", "argv": [], "argv_truncated": 0},
+            {"path": b"x" * 128, "argv": [b"cut off"], "argv_truncated": 1},
+        ],
+    ),
+    "open": (
+        {"path": [b"/etc/\x1b]0;\n", b"", b"x" * 151], "flags": [0o100, 2**32 - 1, 0], "mode": [0o644, 0, 2], "dirfd": [-100, 3, -1]},
+        [
+            {"path": b"/etc/\x1b]0;\n", "flags": 0o100, "mode": 0o644, "dirfd": -100},
+            {"path": b"", "flags": 2**32 - 1, "mode": 0, "dirfd": 3},
+            {"path": b"x" * 151, "flags": 0, "mode": 2, "dirfd": -1},
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["execve", "execve_long", "open", "open_long"])
+def test_every_column(name: str, enricher: Enricher) -> None:
+    kind = name.removesuffix("_long")
+    raw, expected = EXPECTED[kind]
+    batch = one(enricher, drain((name, make(name, 3, **HEAD, **raw))))
+    assert (batch.kind, batch.oldest_ns) == (kind, HEAD["enter_ns"][0] + OFFSET)
+    for row, found in enumerate(rows(batch)):
+        lineage = {"parent_id": found["parent_id"], "ancestors": b""}
+        assert found == {**who(enricher, row), **{each: HEAD[each][row] for each in CALL}, **expected[row], **lineage}
+
+
+def connects() -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
+    """Raw members, a list each, and rows."""
+    four, six = ipaddress.ip_address("10.0.0.255").packed, ipaddress.ip_address("2001:db8::1").packed
+    inet, inet6, unix = int(socket.AF_INET), int(socket.AF_INET6), int(socket.AF_UNIX)
+    rubbish = b"\xaa" * 16
+    table = [
+        # family, dport, daddr, socket family, type, protocol, saddr, sport, path
+        (
+            (inet, 443, four + rubbish[4:], inet, 1, 6, four + rubbish[4:], 40000, b""),
+            (b"inet", b"tcp", b"10.0.0.255", 443, b"10.0.0.255", 40000, b""),
+        ),
+        ((inet6, 53, six, inet6, 2, 17, bytes(16), 0, b""), (b"inet6", b"udp", b"2001:db8::1", 53, b"::", 0, b"")),
+        ((unix, 0, rubbish, unix, 1, 0, rubbish, 0, b"/run/s\0"), (b"unix", b"stream", b"", 0, b"", 0, b"/run/s")),
+        ((unix, 0, rubbish, unix, 2, 0, rubbish, 0, b"\0a\0\xff"), (b"unix", b"dgram", b"", 0, b"", 0, b"@a\0\xff")),
+        ((unix, 0, rubbish, unix, 5, 0, rubbish, 0, b""), (b"unix", b"seqpacket", b"", 0, b"", 0, b"")),
+        ((unix, 0, rubbish, unix, 1, 0, rubbish, 0, b"p" * 108), (b"unix", b"stream", b"", 0, b"", 0, b"p" * 108)),
+        ((16, 0, rubbish, 16, 3, 99, rubbish, 0, b""), (b"16", b"99", b"", 0, b"", 0, b"")),
+        ((inet, 9, four + bytes(12), 0, 0, 0, bytes(16), 0, b""), (b"inet", b"", b"10.0.0.255", 9, b"", 0, b"")),
+    ]
+    members = ("family", "dport", "daddr", "socket_family", "socket_type", "socket_protocol", "saddr", "sport", "path")
+    columns = ("family", "protocol", "daddr", "dport", "saddr", "sport", "path")
+    raw = {member: [given[place] for given, _ in table] for place, member in enumerate(members)}
+    return {**raw, "fd": list(range(-1, len(table) - 1))}, [
+        {**dict(zip(columns, told, strict=True)), "fd": place - 1} for place, (_, told) in enumerate(table)
+    ]
+
+
+def test_connects(enricher: Enricher) -> None:
+    raw, expected = connects()
+    head = {name: 1 for name in HEAD if name != "comm"}
+    found = rows(one(enricher, drain(("connect", make("connect", len(expected), comm=b"c", **head, **raw)))))
+    assert [{name: row[name] for name in expected[0]} for row in found] == expected
+    assert (found[0]["ret"], found[0]["comm"], found[0]["ts"]) == (1, b"c", 1 + OFFSET)
+
+
+def test_process_life(enricher: Enricher) -> None:
+    fork = life(FORK, 10, 1, ppid=1, at=1, comm=b"sh", parent=b"init")
+    records = together(fork, *(life(EXIT, 10 + number, 1, ppid=1, at=2, comm=b"sh") for number in range(4)), life(EXEC, 20, 1), life(9, 21, 1))
+    records["status"][:] = [0, 0, 7 << 8, 9, 139, 0, 0]
+    found = rows(one(enricher, drain(life=[records])))
+    assert [(row["action"], row["exit_code"], row["signal"]) for row in found] == [
+        (b"fork", 0, 0),
+        (b"exit", 0, 0),
+        (b"exit", 7, 0),
+        (b"exit", 0, 9),
+        (b"exit", 0, 11),
+        (b"exec", 0, 0),
+        (b"9", 0, 0),
+    ]
+    assert (found[0]["ancestors"], found[0]["comm"], found[0]["pid"], found[0]["ppid"]) == (b"init", b"sh", 10, 1)
+
+
+def test_life_is_learned_before_the_events_are_told(enricher: Enricher) -> None:
+    """Both in one drain, and once for each process."""
+    born = [life(FORK, 100, 11, ppid=9, parent_start=3, parent=b"sshd"), life(FORK, 200, 12, ppid=100, parent_start=11, parent=b"bash")]
+    told = list(enricher.batches(drain(("open", make("open", 3, **HEAD, **EXPECTED["open"][0])), life=born)))
+    assert [batch.kind for batch in told] == ["process", "process", "open"]
+    found = rows(told[2])
+    assert [row["ancestors"] for row in found] == [b"sshd", b"bash\0sshd", b"sshd"]
+    assert found[1]["parent_id"] == found[0]["process_id"] == found[2]["process_id"]
+    assert enricher.processes.unknown == 0
+
+
+def test_an_exit_that_is_told_twice_is_one_row(enricher: Enricher) -> None:
+    end = life(EXIT, 10, 1)
+    assert [batch.columns.num_rows for batch in enricher.batches(drain(life=[together(end, end)]))] == [1]
+    assert list(enricher.batches(drain(life=[end]))) == []
+
+
+def test_the_family_is_learned_and_not_shown(tmp_path: Path) -> None:
+    enricher = enricher_of(tmp_path, 50, 60)
+    mixed = together(
+        life(EXEC, 50, 1, ppid=1, comm=b"us"), life(FORK, 70, 2, ppid=60, comm=b"ours"), life(FORK, 80, 3, ppid=70, parent_start=2, parent=b"ours")
+    )
+    found = rows(one(enricher, drain(life=[mixed])))
+    assert [(row["pid"], row["ancestors"]) for row in found] == [(80, b"ours")]
+    assert list(enricher.batches(drain(life=[life(EXIT, 70, 2, ppid=60)]))) == []
+    assert len(enricher.processes) == 3
+
+
+def test_losses(enricher: Enricher) -> None:
+    losses = [Loss("open", "ring_full", 2**40, 5, 9), Loss("connect", "inflight_full", 1, 5, 9)]
+    batch = one(enricher, drain(losses=losses))
+    assert batch.kind == "loss"
+    assert rows(batch) == [
+        {"ts": 9, "node": "nöde".encode(), "since": 5, "probe": b"open", "reason": b"ring_full", "count": 2**40},
+        {"ts": 9, "node": "nöde".encode(), "since": 5, "probe": b"connect", "reason": b"inflight_full", "count": 1},
+    ]
+
+
+def test_an_empty_drain_makes_nothing(enricher: Enricher) -> None:
+    assert list(enricher.batches(drain())) == []
+
+
+@pytest.mark.parametrize("name", ["execve", "execve_long", "open", "open_long", "connect", "process"])
+@pytest.mark.parametrize("count", [1, 1000])
+def test_rubbish_does_no_harm(name: str, count: int, enricher: Enricher) -> None:
+    """Whatever lies in the records, there is a batch that the wire takes; the kernel bounds only the lengths."""
+    records = make(name, count, action=FORK) if name == "process" else make(name, count)
+    if not name.startswith(("connect", "process")):
+        records["path"][records["path"] == 0] = 1
+    given = drain(life=[records]) if name == "process" else drain((name, records))
+    assert len(rows(one(enricher, given))) == count
+
+
+async def test_order_is_kept(tmp_path: Path) -> None:
+    inbox: Mailbox[Drain] = Mailbox("in", limit=100)
+    outbox: Mailbox[Batch] = Mailbox("out", limit=1)
+    enricher = enricher_of(tmp_path, inbox=inbox, outbox=outbox)
+    for number in range(5):
+        records = make("open", 1, **{name: value[:1] for name, value in HEAD.items()}, path=[b"%d" % number])
+        await inbox.put(drain(("open", records), ("open", records)))
+    inbox.close()
+    task = asyncio.create_task(enricher.run())
+    got = [(await outbox.get()).columns.column("path").to_pylist() for _ in range(10)]
+    await task
+    assert got == [[b"%d" % (number // 2)] for number in range(10)]
+
+
+async def test_the_table_is_primed_once_and_again_when_life_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inbox: Mailbox[Drain] = Mailbox("in", limit=100)
+    enricher = enricher_of(tmp_path, inbox=inbox)
+    primed: list[int] = []
+    monkeypatch.setattr(enricher.processes, "prime", lambda: primed.append(1))
+    task = asyncio.create_task(enricher.run())
+    await inbox.put(drain(losses=[Loss("open", "ring_full", 1, 0, 1)]))
+    await inbox.put(drain(losses=[Loss("process", "ring_full", 1, 0, 1)]))
+    inbox.close()
+    await task
+    assert len(primed) == 2
+    await settle()
+    await enricher.run()
+    assert len(primed) == 2, "a restart does not forget"

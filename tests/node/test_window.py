@@ -1,0 +1,158 @@
+"""The exporter's window: nothing is forgotten, nothing counted twice."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from infrasight.node.flow import Encoded
+from infrasight.node.window import Window
+
+
+def encoded(seq: int, *, kind: str = "open", rows: int = 1, size: int = 10) -> Encoded:
+    return Encoded(seq, kind, rows, bytes(size), 0)
+
+
+def seqs(window: Window) -> list[int]:
+    return [batch.seq for batch in window.to_send()]
+
+
+def test_each_is_sent_once_and_in_order() -> None:
+    window = Window(100)
+    for seq in (1, 2, 3):
+        window.add(encoded(seq))
+    assert seqs(window) == [1, 2, 3]
+    assert seqs(window) == []
+    window.add(encoded(4))
+    assert seqs(window) == [4]
+
+
+def test_after_a_new_connection_all_that_are_held_are_sent_again() -> None:
+    window = Window(100)
+    for seq in (1, 2, 3, 4):
+        window.add(encoded(seq))
+    sending = window.to_send()
+    assert [next(sending).seq, next(sending).seq] == [1, 2]
+    window.settle(1, stored=True)
+    window.resend()
+    assert seqs(window) == [2, 3, 4]
+
+
+def test_one_is_sent_again() -> None:
+    window = Window(100)
+    for seq in (1, 2):
+        window.add(encoded(seq))
+    assert seqs(window) == [1, 2]
+    window.resend(1)
+    window.resend(9)
+    assert seqs(window) == [1]
+
+
+def test_what_is_settled_meanwhile_is_not_sent() -> None:
+    window = Window(100)
+    for seq in (1, 2, 3):
+        window.add(encoded(seq))
+    window.resend()
+    window.settle(2, stored=False)
+    assert seqs(window) == [1, 3]
+
+
+def test_it_is_open_below_its_limit() -> None:
+    window = Window(100)
+    window.add(encoded(1, size=99))
+    assert window.open
+    window.add(encoded(2, size=50))
+    assert (window.open, window.bytes) == (False, 149)
+    window.settle(2, stored=True)
+    assert window.open
+
+
+def test_one_heavier_than_the_limit_is_let_in_alone() -> None:
+    window = Window(100)
+    assert window.open
+    window.add(encoded(1, size=1000))
+    assert not window.open
+    window.settle(1, stored=True)
+    assert (window.open, window.bytes) == (True, 0)
+
+
+def test_an_acknowledgement_told_twice() -> None:
+    window = Window(100)
+    window.add(encoded(1, rows=5))
+    assert window.settle(1, stored=True) is not None
+    assert window.settle(1, stored=True) is None
+    assert window.settle(2, stored=False) is None
+    assert (window.acknowledged, window.rejected, len(window)) == ({"open": 5}, {}, 0)
+
+
+def test_what_is_refused_is_counted_apart() -> None:
+    window = Window(100)
+    for seq, kind in ((1, "open"), (2, "execve"), (3, "open")):
+        window.add(encoded(seq, kind=kind, rows=seq))
+        window.settle(seq, stored=seq == 1)
+    assert (window.acknowledged, window.rejected) == ({"open": 1}, {"execve": 2, "open": 3})
+
+
+class AnyLife(RuleBasedStateMachine):
+    """Whatever comes in whatever order: rows taken in == acknowledged + rejected + held."""
+
+    batches = Bundle("batches")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.window = Window(100)
+        self.rows: dict[str, int] = {}
+        self.held: dict[int, Encoded] = {}
+        self.next = 1
+
+    @rule(target=batches, kind=st.sampled_from(["open", "execve"]), rows=st.integers(1, 9), size=st.integers(1, 150))
+    def add(self, kind: str, rows: int, size: int) -> int:
+        self.window.add(encoded(self.next, kind=kind, rows=rows, size=size))
+        self.held[self.next] = encoded(self.next, kind=kind, rows=rows, size=size)
+        self.rows[kind] = self.rows.get(kind, 0) + rows
+        self.next += 1
+        return self.next - 1
+
+    @rule(seq=consumes(batches), stored=st.booleans())
+    def settle(self, seq: int, stored: bool) -> None:
+        assert self.window.settle(seq, stored) == self.held.pop(seq)
+
+    @rule(seq=st.integers(-5, -1), stored=st.booleans())
+    def settle_a_stranger(self, seq: int, stored: bool) -> None:
+        assert self.window.settle(seq, stored) is None
+
+    @rule()
+    def reconnect(self) -> None:
+        self.window.resend()
+        assert seqs(self.window) == list(self.held)
+
+    @rule()
+    def send(self) -> None:
+        sent = seqs(self.window)
+        assert sent == sorted(sent)
+        assert set(sent) <= set(self.held)
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        parts = (self.window.acknowledged, self.window.rejected, self.window.held_rows())
+        for kind, rows in self.rows.items():
+            assert sum(part.get(kind, 0) for part in parts) == rows
+        assert self.window.bytes == sum(batch.weight() for batch in self.held.values())
+        assert len(self.window) == len(self.held)
+        assert self.window.open == (not self.held or self.window.bytes < 100)
+
+
+TestAnyLife = AnyLife.TestCase
+TestAnyLife.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 20), unique=True))
+def test_order_of_acknowledgements_does_not_matter(order: list[int]) -> None:
+    window = Window(1000)
+    for seq in range(1, 21):
+        window.add(encoded(seq, rows=seq))
+    for seq in order:
+        window.settle(seq, stored=True)
+    assert window.acknowledged.get("open", 0) + window.held_rows().get("open", 0) == 210
+    window.resend()
+    assert seqs(window) == [seq for seq in range(1, 21) if seq not in order]

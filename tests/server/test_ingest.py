@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from infrasight.errors import InvalidRequest, WireError
+from infrasight.server.session import MAX_UNACKED
+from infrasight.wire import Batch, Hello, ShipRequest, ShipResponse
+from infrasight.wire.channel import Channel
+from infrasight.wire.codec import MAX_BATCH_BYTES
+from tests.server.running import HELLO, OK, REJECTED, MemoryStore, Running, eventually, message, ship
+from tests.wire.batches import batch
+
+
+async def test_batches_are_stored_in_order_and_acknowledged(running: Running) -> None:
+    async with running.client() as client:
+        acks = await ship(client, *(message(seq, kind=kind) for seq, kind in enumerate(["open", "execve", "loss", "process", "connect"])))
+    assert [(ack.seq, ack.verdict, ack.reason) for ack in acks] == [(seq, OK, "") for seq in range(5)]
+    assert running.store.tokens == [f"n1:b00-7:7:{seq}" for seq in range(5)]
+    assert running.store.kept["n1:b00-7:7:1"][1].equals(batch("execve", 10, first=10))
+
+
+async def test_no_ack_before_the_insert_returned(running: Running) -> None:
+    running.store.gate.clear()
+    async with running.client() as client, client.ship(HELLO) as shipment:
+        await shipment.send(message(1))
+        await eventually(lambda: running.server.graph.statistics()["router to writer"].delivered == 1)
+        ack = asyncio.ensure_future(anext(shipment))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not ack.done()
+        running.store.gate.set()
+        assert (await ack).verdict is OK
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (Batch(seq=3, kind="nothing", rows=1, arrow=b"x"), "no event kind 'nothing'"),
+        (Batch(seq=3, kind="open", rows=1, arrow=b"x"), "not an Arrow stream"),
+        (Batch(seq=3, kind="open", rows=0), "not an Arrow stream"),
+        (Batch(seq=3, kind="open", rows=11, arrow=message(3).arrow), "10 rows, where the message says 11"),
+        (Batch(seq=3, kind="execve", rows=10, arrow=message(3).arrow), "columns are not those of execve"),
+        (Batch(seq=3, kind="open", rows=1, arrow=bytes(MAX_BATCH_BYTES + 1)), f"at most {MAX_BATCH_BYTES}"),
+    ],
+    ids=["kind", "noise", "empty", "rows", "columns", "size"],
+)
+async def test_an_invalid_batch_is_rejected_and_the_stream_goes_on(running: Running, bad: Batch, why: str) -> None:
+    async with running.client() as client:
+        acks = {ack.seq: ack for ack in await ship(client, message(2), bad, message(4))}
+    assert [acks[seq].verdict for seq in (2, 3, 4)] == [OK, REJECTED, OK]
+    assert why in acks[3].reason
+    assert "\n" not in acks[3].reason
+    assert running.store.tokens == ["n1:b00-7:7:2", "n1:b00-7:7:4"]
+    assert running.grpc.refused == {"batch": 1}
+
+
+@pytest.mark.parametrize(
+    "hello",
+    [
+        Hello(),
+        Hello(node="a b", boot_id="1"),
+        Hello(node="a:b", boot_id="1"),
+        Hello(node="a\n", boot_id="1"),
+        Hello(node="a"),
+        Hello(node="a" * 300, boot_id="1"),
+    ],
+)
+async def test_a_hello_that_could_forge_a_token_is_refused(running: Running, hello: Hello) -> None:
+    async with running.client() as client:
+        with pytest.raises(InvalidRequest):
+            await client.ship(hello).__aenter__()
+        assert [ack.verdict for ack in await ship(client, message(1))] == [OK]
+
+
+async def test_the_first_message_has_to_be_a_hello_and_later_ones_batches(running: Running) -> None:
+    channel = Channel("127.0.0.1", running.port)
+    async with channel.call(ShipRequest, ShipResponse) as call:
+        await call.send(ShipRequest(batch=message(1)))
+        with pytest.raises(InvalidRequest, match="has to be a Hello"):
+            await call.receive()
+    async with channel.call(ShipRequest, ShipResponse) as call:
+        await call.send(ShipRequest(hello=HELLO))
+        await call.receive()
+        await call.send(ShipRequest(batch=message(1)))
+        assert (await call.receive()).ack.verdict is OK  # type: ignore[union-attr]
+        await call.send(ShipRequest(hello=HELLO))
+        with pytest.raises(InvalidRequest, match="batches only"):
+            await call.receive()
+    channel.close()
+
+
+async def test_a_full_server_makes_the_node_wait_and_loses_nothing() -> None:
+    store = MemoryStore()
+    store.gate.clear()
+    batches = [message(seq, rows=2_000) for seq in range(200)]
+    async with Running(store, ingest_bytes=1 << 20) as running, running.client() as client, client.ship(HELLO) as shipment:
+
+        async def send() -> None:
+            for each in batches:
+                await shipment.send(each)
+            await shipment.end()
+
+        sending = asyncio.ensure_future(send())
+        await eventually(lambda: running.server.graph.statistics()["ingest to router"].waiting_senders == 1)
+        assert not sending.done()
+        for now in running.server.graph.statistics().values():
+            assert now.peak_weight <= now.limit
+        store.gate.set()
+        assert [ack.seq async for ack in shipment] == list(range(200))
+        await sending
+    assert store.rows() == 200 * 2_000
+
+
+async def test_unacknowledged_batches_are_bounded_however_small(running: Running) -> None:
+    running.store.gate.clear()
+    async with running.client() as client, client.ship(HELLO) as shipment:
+        for seq in range(MAX_UNACKED + 20):
+            await shipment.send(message(seq, rows=1, kind="loss"))
+        await eventually(lambda: running.server.graph.statistics()["ingest to router"].accepted == MAX_UNACKED)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert running.server.graph.statistics()["ingest to router"].accepted == MAX_UNACKED
+        running.store.gate.set()
+        await shipment.end()
+        assert len([ack async for ack in shipment]) == MAX_UNACKED + 20
+
+
+async def test_what_a_vanished_node_sent_is_stored_and_sent_again_it_is_there_once(running: Running) -> None:
+    running.store.gate.clear()
+    async with running.client() as client, client.ship(HELLO) as shipment:
+        for seq in range(3):
+            await shipment.send(message(seq))
+        await eventually(lambda: running.server.graph.statistics()["ingest to router"].accepted == 3)
+    await eventually(lambda: not next(iter(running.server.nodes)).connections)
+    running.store.gate.set()
+    async with running.client() as client:
+        assert [ack.verdict for ack in await ship(client, *(message(seq) for seq in range(5)))] == [OK] * 5
+    assert len(running.store.tokens) == 8
+    assert running.store.rows() == 50
+
+
+async def test_two_nodes_at_a_time_do_not_mix(running: Running) -> None:
+    other = Hello(node="n2", version="1", boot_id="b", epoch=1)
+    async with running.client() as one, running.client() as two:
+        acks = await asyncio.gather(ship(one, *map(message, range(30))), ship(two, *map(message, range(30)), hello=other))
+    assert [[ack.seq for ack in each] for each in acks] == [list(range(30))] * 2
+    assert len(running.store.kept) == 60
+
+
+async def test_stopping_stores_and_acknowledges_what_came_and_refuses_the_rest(running: Running) -> None:
+    running.store.gate.clear()
+    async with running.client() as client, client.ship(HELLO) as shipment:
+        for seq in range(5):
+            await shipment.send(message(seq))
+        await eventually(lambda: running.server.graph.statistics()["ingest to router"].accepted == 5)
+        stopping = asyncio.ensure_future(running.stop())
+        await asyncio.sleep(0)
+        running.store.gate.set()
+        assert [ack.seq async for ack in shipment] == list(range(5))
+        assert await stopping
+    assert len(running.store.kept) == 5
+
+
+async def test_stopping_with_a_dead_store_ends_in_time_and_acknowledges_nothing() -> None:
+    store = MemoryStore()
+    store.gate.clear()
+    async with Running(store) as running, running.client() as client, client.ship(HELLO) as shipment:
+        await shipment.send(message(1))
+        await eventually(lambda: running.server.graph.statistics()["router to writer"].delivered == 1)
+        assert not await running.stop(0.1)
+        await running.grpc.close()
+        with pytest.raises(WireError):
+            await anext(shipment)
+    assert not store.kept

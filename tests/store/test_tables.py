@@ -1,0 +1,95 @@
+"""Tables grow with the declarations, and say no to what they cannot become."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from infrasight.errors import StoreIncompatible
+from infrasight.schema import KINDS
+from infrasight.schema.ddl import DATABASE, SCHEMA_VERSION, table_columns
+from infrasight.store import Store, open_store
+from infrasight.store.engine import Session
+from infrasight.store.settings import ENGINE_XML, USERS_XML
+from infrasight.store.tables import migrate
+from tests.store import samples
+from tests.store.conftest import ask
+
+
+@contextmanager
+def session(directory: Path) -> Iterator[Session]:
+    directory.mkdir(exist_ok=True)
+    (directory / "engine.xml").write_text(ENGINE_XML)
+    (directory / "users.xml").write_text(USERS_XML)
+    session = Session(directory / "clickhouse", directory / "engine.xml")
+    session.execute("SET ROLE writer")
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[Store]:
+    store = open_store(f"chdb://{directory}")
+    try:
+        await store.open()
+        yield store
+    finally:
+        await store.close()
+
+
+def layout(session: Session, table: str) -> list[list[str]]:
+    return session.rows(f"SELECT name, type FROM system.columns WHERE database = '{DATABASE}' AND table = '{table}' ORDER BY position")
+
+
+def test_a_new_database_is_as_declared_and_a_second_look_changes_nothing(tmp_path: Path) -> None:
+    with session(tmp_path) as new:
+        assert len(migrate(new)) == 1 + len(KINDS)
+        for kind in KINDS.values():
+            assert layout(new, kind.name) == [[each.name, each.type] for column in kind.columns for each in table_columns(column)]
+        assert migrate(new) == []
+    with session(tmp_path) as again:
+        assert migrate(again) == []
+
+
+async def test_missing_columns_and_tables_are_added_in_place_and_rows_stay(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.insert("open", samples.batch("open", 7), "old")
+    with session(tmp_path) as older:
+        declared = layout(older, "open")
+        for column in ("latency_ns", "ancestors", "ancestors_joined", "dirfd"):
+            older.execute(f"ALTER TABLE {DATABASE}.open DROP COLUMN {column}")
+        older.execute(f"DROP TABLE {DATABASE}.loss")
+        older.execute(f"ALTER TABLE {DATABASE}.open ADD COLUMN newer_than_us UInt8")  # by a newer version, then this one came back
+    async with opened(tmp_path) as store:
+        await store.insert("open", samples.batch("open", 7, first=7), "new")
+        counts = "count(), countIf(latency_ns > 0), countIf(notEmpty(ancestors)), countIf(newer_than_us = 0)"
+        assert await ask(store, f"SELECT {counts} FROM open") == "14\t4\t6\t14"
+    with session(tmp_path) as newer:
+        assert layout(newer, "open")[: len(declared)] == declared
+        assert migrate(newer) == []
+
+
+async def incompatible(path: Path, says: str) -> None:
+    store = open_store(f"chdb://{path}")
+    with pytest.raises(StoreIncompatible, match=says):
+        await store.open()
+    await store.close()
+
+
+async def test_a_column_of_another_type_is_refused(tmp_path: Path) -> None:
+    with session(tmp_path) as changed:
+        migrate(changed)
+        changed.execute(f"ALTER TABLE {DATABASE}.connect MODIFY COLUMN dport String")
+    await incompatible(tmp_path, r"connect has dport as String, this version needs UInt16$")
+
+
+async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    with session(tmp_path) as newer:
+        migrate(newer)
+        newer.execute(f"ALTER DATABASE {DATABASE} MODIFY COMMENT 'schema {SCHEMA_VERSION + 1}'")
+    await incompatible(tmp_path, f"schema {SCHEMA_VERSION + 1} and this version knows {SCHEMA_VERSION}")
