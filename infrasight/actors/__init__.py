@@ -13,6 +13,7 @@ databases or wires. This room imports the standard library and `infrasight.error
 from infrasight.actors.actor import Actor
 from infrasight.actors.graph import Edge, Graph
 from infrasight.actors.mailbox import Mailbox, MailboxStatistics, WhenFull
+from infrasight.actors.signals import on_stop_signals
 from infrasight.actors.supervisor import RestartPolicy, Supervisor
 
-__all__ = ["Actor", "Edge", "Graph", "Mailbox", "MailboxStatistics", "RestartPolicy", "Supervisor", "WhenFull"]
+__all__ = ["Actor", "Edge", "Graph", "Mailbox", "MailboxStatistics", "RestartPolicy", "Supervisor", "WhenFull", "on_stop_signals"]

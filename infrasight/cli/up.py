@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from infrasight.actors import on_stop_signals
 from infrasight.cli import programs
 from infrasight.cli.ask import client_of
 from infrasight.cli.children import Child
@@ -74,7 +75,7 @@ class Up:
             lent=[lent],
         )
         self._server, self._node = Child(server, self._say), Child(node, self._say)
-        self._stops = 0
+        self._asked = self._aborted = False
         self._until = asyncio.timeout(None)
         self._ending = False
         self._not_shown = 0
@@ -82,8 +83,7 @@ class Up:
     async def run(self) -> int:
         """The exit status. ChildFailed when a child does not start, or ends too often."""
         self._port_file.unlink(missing_ok=True)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop)
+        on_stop_signals(self._end, self._end_at_once, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         began_ns = time.time_ns()
         async with together() as tasks:
             await self._until_stopped(tasks)
@@ -91,7 +91,7 @@ class Up:
             if self._server.ready.is_set():
                 _tell(f"infrasight: {await self._summary(began_ns)}")
             await self._server.stop()
-        return 0 if self._stops < 2 else 130
+        return 130 if self._aborted else 0
 
     async def _until_stopped(self, tasks: asyncio.TaskGroup) -> None:
         """Start, and show events until a signal, until the time is over, or until nobody reads them any more."""
@@ -112,7 +112,7 @@ class Up:
             tasks.create_task(child.run(), name=child.program.name)
             await child.ready.wait()
         self._say("infrasight", f"up, server on {self._reach.server_addr}:{self._reach.server_port}; Ctrl-C to stop")
-        if self._options.for_s is not None and not self._stops:
+        if self._options.for_s is not None and not self._asked:
             self._until.reschedule(asyncio.get_running_loop().time() + self._options.for_s)
 
     async def _watch(self) -> None:
@@ -146,14 +146,16 @@ class Up:
     def _reach(self) -> Reach:
         return Reach(programs.LOOPBACK, programs.port_in(self._port_file))
 
-    def _stop(self) -> None:
-        """A signal: the first ends the run in good order, the second at once."""
-        self._stops += 1
-        if self._stops > 1:
-            for child in (self._node, self._server):
-                child.signal(signal.SIGKILL)
-        elif not self._ending:
+    def _end(self) -> None:
+        """End the run in good order."""
+        self._asked = True
+        if not self._ending:
             self._until.reschedule(asyncio.get_running_loop().time())
+
+    def _end_at_once(self) -> None:
+        self._aborted = True
+        for child in (self._node, self._server):
+            child.signal(signal.SIGKILL)
 
     def _say(self, name: str, line: str) -> None:
         """Pass on what a child, or we, have to tell."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
 import uvloop
 
-from infrasight.actors import RestartPolicy, Supervisor
+from infrasight.actors import RestartPolicy, Supervisor, on_stop_signals
 from infrasight.errors import ActorFailed, InfraSightError
 from infrasight.kernel import trace
 from infrasight.metrics import serve
@@ -49,14 +48,15 @@ def _stop_on_signals(supervisor: Supervisor, grace_s: float) -> asyncio.Future[b
     stopped: asyncio.Future[bool] = loop.create_future()
     stops: set[asyncio.Task[None]] = set()
 
-    async def stop() -> None:
-        within = 0.0 if len(stops) > 1 else grace_s
-        drained = await supervisor.stop(within)
+    async def stop(within_s: float) -> None:
+        drained = await supervisor.stop(within_s)
         if not stopped.done():
             stopped.set_result(drained)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, lambda: stops.add(loop.create_task(stop(), name="node.stop")))
+    def begin(within_s: float) -> None:
+        stops.add(loop.create_task(stop(within_s), name="node.stop"))
+
+    on_stop_signals(lambda: begin(grace_s), lambda: begin(0.0))
     return stopped
 
 

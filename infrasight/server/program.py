@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from infrasight.actors import Supervisor
+from infrasight.actors import Supervisor, on_stop_signals
 from infrasight.errors import CannotListen, InfraSightError
 from infrasight.metrics import serve as serve_metrics
 from infrasight.server.graph import Server
@@ -94,15 +93,11 @@ async def _until_signalled(settings: Settings) -> None:
     """`serve` until SIGTERM or SIGINT; a second one ends the process at once."""
     stop = asyncio.Event()
 
-    def on_signal(number: int) -> None:
-        if stop.is_set():
-            log.warning("a second signal: aborting, what is not stored yet will be sent again by its node")
-            os._exit(128 + number)
-        stop.set()
+    def abort() -> None:
+        log.warning("a second signal: aborting, what is not stored yet will be sent again by its node")
+        os._exit(130)
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
+    on_stop_signals(stop.set, abort)
     await serve(settings, stop)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from infrasight.actors import Supervisor
+from infrasight.actors.signals import SAME_ASK_S
 from infrasight.client import Client, Shipment
 from infrasight.errors import ActorFailed, WireError
 from infrasight.server.program import serve
@@ -131,6 +132,9 @@ async def test_a_second_signal_aborts(tmp_path: Path) -> None:
             waiting = asyncio.ensure_future(_query_for_long(client))
             process.child.send_signal(signal.SIGINT)
             assert [event async for event in events] == []  # the first signal has been heard
+            process.child.send_signal(signal.SIGINT)  # so soon after the first it is the same ask
+            await asyncio.sleep(SAME_ASK_S)
+            assert process.child.returncode is None
             status, said = await process.end(signal.SIGINT)
         assert status == 128 + signal.SIGINT, said
         assert "a second signal: aborting" in said
