@@ -15,8 +15,8 @@ from infrasight.node.window import Window
 from infrasight.wire import AckVerdict, Hello
 from infrasight.wire import Batch as Message
 
-WINDOW_BYTES = 8 << 20
-"""Encoded bytes on their way at most: about a million opens."""
+WINDOW_BYTES = 4 << 20
+"""Encoded bytes on their way at most: about half a million opens."""
 BACKOFF_S, BACKOFF_MAX_S = 0.1, 5.0
 """Wait before the first reconnection, doubled each time; jittered, so that a fleet does not come back all at once."""
 
