@@ -101,7 +101,8 @@ def test_a_program_is_seen_and_kept_and_infrasight_itself_is_not(
     run.send_signal(signal.SIGINT)
     assert run.stdout.read() is not None
     summary = said(run, "infrasight: stored")
-    assert re.search(r"stored ([\d,]+ \w+, )*[\d,]+ \w+; lost [\d,]+$", summary)
+    # While other tests run, more can happen than is shown.
+    assert re.search(r"stored ([\d,]+ \w+, )*[\d,]+ \w+; lost [\d,]+(; [\d,]+ stored but not shown)?$", summary)
     assert run.wait(60) == 0
 
     assert main(["query", f"SELECT count() AS n FROM execve WHERE path = '{missing}'", "-o", "json", "--data-dir", str(folder)]) == 0
