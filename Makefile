@@ -1,6 +1,6 @@
 # `make run` and `make test` install what is missing first (deploy/setup.sh), quickly when nothing is.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test run test lint bench proto docs clean
+.PHONY: help setup setup-test run test soak lint bench proto docs clean
 
 # What the caller's shell says about Python must not reach ours.
 unexport PYTHONPATH PYTHONHOME PYTEST_ADDOPTS PYTEST_PLUGINS VIRTUAL_ENV
@@ -27,8 +27,11 @@ run: setup ## trace this machine and show events as they happen, until Ctrl-C
 	@exec $(BIN)/infrasight up $(ARGS)
 
 test: setup-test lint ## check and test everything
-	@$(call pytest,-m "not serial" -n $(JOBS))
-	@$(call pytest,-m serial)
+	@$(call pytest,-m "not serial and not soak" -n $(JOBS))
+	@$(call pytest,-m "serial and not soak")
+
+soak: setup-test ## run the tests that take minutes, and tell what they measured
+	@$(call pytest,-m soak -o log_cli=true -o log_cli_level=INFO)
 
 lint: setup-test ## ruff, mypy and the rules between rooms
 	@$(BIN)/ruff check .

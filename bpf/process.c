@@ -1,22 +1,42 @@
-/* Life of processes: fork, exec, exit, through a small ring of their own, so that ancestry survives a flood of anything else. */
+/* Life of processes: fork, exec, exit, through a ring of their own, so that ancestry survives a flood of anything else. Nothing filters them. */
 
-enum { FORK = 1, EXEC = 2, EXIT = 3 };
+#define PROCESS_STEPS 48
 
+enum { FORK = 1, EXEC = 2, EXIT = 3, CWD = 4 };
+
+/* Room for a record of `task` and its fields; nothing leads to a file yet. */
 static __always_inline struct process *process_compose(u64 task, u32 action)
 {
-    struct process *record = process_ring.ringbuf_reserve(sizeof(*record));
+    struct process *record = process_ring.ringbuf_reserve(PROCESS_RECORD_BYTES);
     if (!record) {
-        lose(PROBE_PROCESS, LOST_RING_FULL);
+        if (action != CWD) /* it is told at the next event */
+            lose(PROBE_PROCESS, LOST_RING_FULL);
         return 0;
     }
     u64 parent_leader = READ(u64, READ(u64, task, TASK_REAL_PARENT), TASK_GROUP_LEADER);
-    fill_head((struct head *)record, current_task(), origin_of(task), bpf_ktime_get_ns(), 0);
+    fill_head((struct head *)record, PROBE_PROCESS, current_task(), origin_of(task), bpf_ktime_get_ns(), 0);
     record->latency_ns = 0;
     record->action = action;
     record->status = 0;
     record->parent_start_ns = READ(u64, parent_leader, TASK_START_BOOTTIME);
     bpf_probe_read_kernel(record->parent_comm, sizeof(record->parent_comm), (void *)(parent_leader + TASK_COMM));
+    record->file_len = record->cwd_len = record->cut = 0;
     return record;
+}
+
+/* The current process, its program and its working directory; whether there was room. */
+static __always_inline bool process_tell(u32 action, struct place file, struct place cwd)
+{
+    struct process *record = process_compose(current_task(), action);
+    if (!record)
+        return false;
+    record->cwd_key = cwd_key(current_task());
+    if (!walk(record->file, sizeof(record->file), &record->file_len, file, PROCESS_STEPS))
+        record->cut |= 1;
+    if (!walk(record->cwd, sizeof(record->cwd), &record->cwd_len, cwd, PROCESS_STEPS))
+        record->cut |= 2;
+    process_ring.ringbuf_submit(record, QUIETLY);
+    return true;
 }
 
 /* parent, child: the record is about the child, while the parent is current. A new thread is no new process. */
@@ -42,24 +62,33 @@ RAW(process, sched_process_exec)
     u64 current = current_task();
     if ((u32)ctx->args[1] != FIELD(u32, current, TASK_PID))
         call_leave(current, ctx->args[1]);
-    struct process *record = process_compose(ctx->args[0], EXEC);
-    if (record)
-        process_ring.ringbuf_submit(record, QUIETLY);
+    process_tell(EXEC, place_of_exe(current), place_of_cwd(current));
     return 0;
 }
 
-/* task, and since Linux 6.16 whether it was the last thread of its group. Before, the count of live threads tells, for two racing threads both. */
+/* Working directories that have been told of, by their key. */
+BPF_TABLE("lru_hash", u64, u8, process_cwds, CWDS_REMEMBERED);
+
+/* An event in another working directory than the last here: the node is told which that is, once, and the event goes on. */
+PROGRAM(process, cwd)
+{
+    struct draft *draft = draft_of_cpu();
+    if (!draft)
+        return 0;
+    u64 key = draft->cwd_key;
+    u8 told = 1;
+    if (process_cwds.lookup(&key) || process_tell(CWD, (struct place){}, place_of_cwd(current_task())))
+        process_cwds.update(&key, &told), draft->cwd_told = key;
+    programs.call(ctx, draft->finish);
+    return 0;
+}
+
 RAW(process, sched_process_exit)
 {
     u64 task = ctx->args[0];
     call_forget();
-#ifdef EXIT_TELLS_GROUP_DEAD
-    if (!(u8)ctx->args[1])
+    if (!is_last_thread(ctx))
         return 0;
-#else
-    if (READ(u32, READ(u64, task, TASK_SIGNAL), SIGNAL_LIVE))
-        return 0;
-#endif
     struct process *record = process_compose(task, EXIT);
     if (!record)
         return 0;

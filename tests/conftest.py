@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import mmap
 import os
 import platform
 import shutil
@@ -58,6 +59,19 @@ def _can_make_a_cgroup() -> bool:
     return False
 
 
+def _takes_32_bit_calls() -> bool:
+    """Whether the kernel takes calls of 32-bit programs, asked by having a child make getpid so, which kills it where the kernel does not."""
+    if platform.machine() != "x86_64":
+        return False
+    code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    code.write(bytes.fromhex("53b814000000cd805bc3"))  # push rbx; mov eax, 20 (getpid); int 0x80; pop rbx; ret
+    call = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
+    child = os.fork()
+    if not child:
+        os._exit(0 if call() == os.getpid() else 1)
+    return os.waitpid(child, 0)[1] == 0
+
+
 def _command(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None
 
@@ -68,6 +82,7 @@ CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "tracefs": (lambda: Path("/sys/kernel/tracing/events/syscalls").is_dir(), "mount -t tracefs none /sys/kernel/tracing"),
     "bpf": (_can_create_a_ring_buffer, "a kernel that lets this user create BPF ring buffers"),
     "bcc": (lambda: importlib.util.find_spec("bcc") is not None, "apt-get install python3-bpfcc"),
+    "compat": (_takes_32_bit_calls, "x86-64, and a kernel with CONFIG_IA32_EMULATION"),
     "cgroup2": (_can_make_a_cgroup, "a writable cgroup v2 hierarchy: mount -t cgroup2 none /sys/fs/cgroup/unified"),
     "ipv6": (_has_ipv6, "an IPv6 loopback address"),
     "apt": (_command("apt-get"), "Debian or a relative of it"),

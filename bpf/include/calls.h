@@ -6,9 +6,12 @@
 
 struct call {
     u64 task;     /* whose place it is; 0 when it is free */
-    u64 enter_ns; /* 0 between calls */
-    u64 args[4];
-    u64 claims; /* threads that have the place or reach for it */
+    u64 enter_ns;
+    u64 args[6];
+    u32 number;    /* as 64-bit programs number calls, whoever makes it */
+    u32 in_flight; /* 0 between calls; what the last one was is still there */
+    u64 compat;    /* whether a 32-bit program made it, whose pointers in memory have 4 bytes */
+    u64 claims;    /* threads that have the place or reach for it */
 };
 BPF_ARRAY(calls, struct call, CALL_PLACES);
 BPF_HASH(displaced_calls, u64, struct call, DISPLACED_CALLS);
@@ -33,39 +36,32 @@ static __always_inline bool call_claim(struct call *call, u64 task)
     return false;
 }
 
-static __always_inline int call_enter(u32 probe, u64 a, u64 b, u64 c, u64 d)
+/* The place for a call that the current task begins; 0 when there is none. To be filled in, in_flight last. */
+static __always_inline struct call *call_begin(u64 task)
 {
-    u64 task = current_task();
-    if (is_self(FIELD(u32, task, TASK_TGID)))
-        return 0;
     struct call *call = call_place(FIELD(u32, task, TASK_PID));
-    if (!call)
-        return 0;
-    if (call->task != task && !call_claim(call, task)) {
-        struct call displaced = {.task = task, .enter_ns = bpf_ktime_get_ns(), .args = {a, b, c, d}};
-        if (displaced_calls.update(&task, &displaced))
-            lose(probe, LOST_INFLIGHT_FULL);
-        return 0;
-    }
-    call->args[0] = a;
-    call->args[1] = b;
-    call->args[2] = c;
-    call->args[3] = d;
-    call->enter_ns = bpf_ktime_get_ns();
-    return 0;
+    if (!call || call->task == task || call_claim(call, task))
+        return call;
+    struct call displaced = {.task = task};
+    displaced_calls.update(&task, &displaced);
+    return displaced_calls.lookup(&task);
 }
 
-/* The call of the current task, which entered it under this thread id; 0 when that was not seen. To be given to call_done. */
-static __always_inline struct call *call_of(u64 task, u32 tid)
+/* The last call of the current task, over or not, which entered it under this thread id; 0 when that was not seen. */
+static __always_inline struct call *call_last(u64 task, u32 tid)
 {
     struct call *call = call_place(tid);
-    if (call && call->task == task && call->enter_ns)
-        return call;
-    call = displaced_calls.lookup(&task);
-    return call && call->enter_ns ? call : 0;
+    return call && call->task == task ? call : displaced_calls.lookup(&task);
 }
 
-static __always_inline struct call *call_exit(void)
+/* The same, of one that is not over. */
+static __always_inline struct call *call_of(u64 task, u32 tid)
+{
+    struct call *call = call_last(task, tid);
+    return call && call->in_flight ? call : 0;
+}
+
+static __always_inline struct call *call_current(void)
 {
     u64 task = current_task();
     return call_of(task, FIELD(u32, task, TASK_PID));
@@ -75,7 +71,7 @@ static __always_inline struct call *call_exit(void)
 static __always_inline int call_done(struct call *call)
 {
     if (call)
-        call->enter_ns = 0;
+        call->in_flight = 0;
     return 0;
 }
 
@@ -85,7 +81,7 @@ static __always_inline void call_leave(u64 task, u32 tid)
     struct call *call = call_place(tid);
     if (!call || call->task != task)
         return;
-    call->enter_ns = 0;
+    call->in_flight = 0;
     call->task = 0;
     __sync_fetch_and_add(&call->claims, -1);
 }
@@ -96,11 +92,4 @@ static __always_inline void call_forget(void)
     u64 task = current_task();
     call_leave(task, FIELD(u32, task, TASK_PID));
     displaced_calls.delete(&task);
-}
-
-/* An argument of the call that ends now, as call_enter was given it; 0 when its entry was not seen. */
-static __always_inline u64 call_argument(u32 place)
-{
-    struct call *call = call_exit();
-    return call ? call->args[place & 3] : 0;
 }

@@ -14,34 +14,91 @@ static __always_inline void lose(u32 probe, u32 reason)
 #define QUIETLY BPF_RB_NO_WAKEUP
 
 /* InfraSight does not watch itself: neither the node and what it starts, nor, under `infrasight up`, its supervisor and the supervisor's direct children. */
-static __always_inline bool is_self(u32 tgid) { return tgid == SELF_TGID || tgid == FAMILY_TGID; }
-static __always_inline bool is_family(u32 ppid) { return ppid == SELF_TGID || (FAMILY_TGID && ppid == FAMILY_TGID); }
+struct selves {
+    u32 node;
+    u32 family; /* 0: nobody */
+};
+BPF_ARRAY(selves, struct selves, 1);
+
+static __always_inline bool is_self(u32 tgid)
+{
+    u32 zero = 0;
+    struct selves *ours = selves.lookup(&zero);
+    return ours && (tgid == ours->node || tgid == ours->family);
+}
+
+static __always_inline bool is_family(u32 ppid)
+{
+    u32 zero = 0;
+    struct selves *ours = selves.lookup(&zero);
+    return ours && (ppid == ours->node || (ours->family && ppid == ours->family));
+}
+
+/* A terminal by its device number, as struct dev_t has it inside the kernel; 0 for none. */
+static __always_inline u32 terminal(u64 task)
+{
+    u64 tty = FIELD(u64, FIELD(u64, task, TASK_SIGNAL), SIGNAL_TTY);
+    if (!tty)
+        return 0;
+    u64 driver = FIELD(u64, tty, TTY_DRIVER);
+    return FIELD(u32, driver, TTY_DRIVER_MAJOR) << 20 | (FIELD(u32, driver, TTY_DRIVER_MINOR_START) + FIELD(u32, tty, TTY_INDEX));
+}
+
+static __always_inline u64 cgroup_of(u64 task)
+{
+    return FIELD(u64, FIELD(u64, FIELD(u64, FIELD(u64, task, TASK_CGROUPS), CSS_SET_DFL_CGRP), CGROUP_KN), KERNFS_NODE_ID);
+}
+
+/*
+ * The working directory as one number: mount, directory entry, its name and inode, since an address may come to be another directory's. The verifier does
+ * not count with typed pointers, so they go through a map, after which they are numbers.
+ */
+struct addresses {
+    u64 mount;
+    u64 dentry;
+};
+BPF_PERCPU_ARRAY(cwd_addresses, struct addresses, 1);
+
+static __always_inline u64 cwd_key(u64 task)
+{
+    u32 zero = 0;
+    volatile struct addresses *addresses = cwd_addresses.lookup(&zero);
+    u64 fs = FIELD(u64, task, TASK_FS);
+    if (!fs || !addresses)
+        return 0;
+    u64 dentry = FIELD(u64, fs, FS_PWD + PATH_DENTRY);
+    addresses->mount = FIELD(u64, fs, FS_PWD + PATH_MNT);
+    addresses->dentry = dentry;
+    u64 key = (addresses->mount ^ FIELD(u64, dentry, DENTRY_NAME)) * 0x9e3779b97f4a7c15ULL;
+    key = (key ^ key >> 32 ^ addresses->dentry) * 0xbf58476d1ce4e5b9ULL;
+    return key ^ key >> 32 ^ FIELD(u64, FIELD(u64, dentry, DENTRY_INODE), INODE_INO);
+}
 
 /* Who the current task is; plain loads where the helpers that tell the same take 10 to 40 ns each. */
 static __always_inline void fill_who(struct head *head, u64 task)
 {
-#ifdef TYPED_CURRENT_TASK
     u64 cred = FIELD(u64, task, TASK_CRED);
     head->pid = FIELD(u32, task, TASK_TGID);
     head->tid = FIELD(u32, task, TASK_PID);
     head->uid = FIELD(u32, cred, CRED_UID);
     head->gid = FIELD(u32, cred, CRED_GID);
-    head->cgroup_id = FIELD(u64, FIELD(u64, FIELD(u64, FIELD(u64, task, TASK_CGROUPS), CSS_SET_DFL_CGRP), CGROUP_KN), KERNFS_NODE_ID);
+    head->euid = FIELD(u32, cred, CRED_EUID);
+    head->cap_effective = FIELD(u64, cred, CRED_CAP_EFFECTIVE);
+    head->cgroup_id = cgroup_of(task);
+    head->exec_id = FIELD(u32, task, TASK_SELF_EXEC_ID);
+#ifdef TASK_LOGINUID
+    head->login_uid = FIELD(u32, task, TASK_LOGINUID);
+    head->session_id = FIELD(u32, task, TASK_SESSIONID);
+#else
+    head->login_uid = head->session_id = -1;
+#endif
+    head->tty = terminal(task);
     ((u64 *)head->comm)[0] = FIELD(u64, task, TASK_COMM);
     ((u64 *)head->comm)[1] = FIELD(u64, task, TASK_COMM + 8);
-#else
-    u64 id = bpf_get_current_pid_tgid(), owner = bpf_get_current_uid_gid();
-    head->pid = id >> 32;
-    head->tid = (u32)id;
-    head->uid = (u32)owner;
-    head->gid = owner >> 32;
-    head->cgroup_id = bpf_get_current_cgroup_id();
-    bpf_get_current_comm(head->comm, sizeof(head->comm));
-#endif
 }
 
-/* What every record begins with. */
-static __always_inline void fill_head(struct head *head, u64 task, struct origin origin, u64 enter_ns, s64 ret)
+/* What every record begins with; who knows what the working directory is says so too. */
+static __always_inline void fill_head(struct head *head, u32 probe, u64 task, struct origin origin, u64 enter_ns, s64 ret)
 {
     head->enter_ns = enter_ns;
     head->latency_ns = bpf_ktime_get_ns() - enter_ns;
@@ -49,5 +106,7 @@ static __always_inline void fill_head(struct head *head, u64 task, struct origin
     head->start_ns = origin.start_ns;
     head->ppid = origin.ppid;
     head->ns_pid = origin.ns_pid;
+    head->probe = probe;
+    head->cwd_key = 0;
     fill_who(head, task);
 }

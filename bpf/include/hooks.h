@@ -1,14 +1,18 @@
 /*
- * What a function hangs on. Each names its probe first, so that the loader knows what to attach for whom (infrasight/kernel/source.py). The functions for
- * system calls are called by two programs that the loader writes, one on entry and one on exit of every call of the machine, which tell calls apart by
- * their number: a tracepoint for each call would cost a traced call 120 ns more, and not see calls at all that 32-bit programs make.
+ * What a function hangs on. Each names its probe first, so that the loader knows what to attach for whom (infrasight/kernel/source.py). EXIT sees a system
+ * call that returns, with all of its arguments; most probes need no more. ENTER sees it begin, for what is gone or changed by the time it returns. The
+ * loader writes a program for each call, which the two programs in dispatch.h call by its number.
  */
-#define ENTER(probe, call) static __always_inline int enter__##probe##__##call(u64 regs)
-#define EXIT(probe, call) static __always_inline int exit__##probe##__##call(s64 ret)
+#define ENTER(probe, name) static __always_inline void enter__##probe##__##name(struct bpf_raw_tracepoint_args *ctx, struct call *call)
+#define EXIT(probe, name) static __always_inline void exit__##probe##__##name(struct bpf_raw_tracepoint_args *ctx, struct call *call, s64 ret)
+/* A program of a probe's own that others go on to: `programs.call(ctx, PROGRAM_<PROBE>_<NAME>)` does not come back. */
+#define PROGRAM(probe, name) int program__##probe##__##name(struct bpf_raw_tracepoint_args *ctx)
 #define RAW(probe, event) int raw__##probe##__##event(struct bpf_raw_tracepoint_args *ctx)
+/* Once a second on each processor that is not idle. */
+#define TICK(probe, name) int tick__##probe##__##name(void *ctx)
 
-/* An argument of the system call, on entry. */
-#define ARG(n) FIELD(u64, regs, REGS_ARG##n)
+/* An argument of the system call. */
+#define ARG(n) (call->args[n])
 
 #ifdef TYPED_CURRENT_TASK
 static u64 (*task_pt_regs)(u64 task) = (void *)175; /* BPF_FUNC_task_pt_regs */
@@ -16,10 +20,3 @@ static u64 (*task_pt_regs)(u64 task) = (void *)175; /* BPF_FUNC_task_pt_regs */
 #else
 #define REGS(ctx) (ctx)->args[0]
 #endif
-
-/* Whether the current task is making a 32-bit call on a 64-bit kernel: its numbers and arguments mean something else. */
-static __always_inline bool is_compat(void)
-{
-    u64 task = current_task();
-    return FIELD(u32, task, TASK_COMPAT_WORD) & COMPAT_BIT;
-}

@@ -20,6 +20,19 @@ static u64 (*current_task)(void) = (void *)158; /* BPF_FUNC_get_current_task_btf
 #define FIELD READ
 #endif
 
+/*
+ * Whether the thread of a sched_process_exit is the last of its group. Its arguments are the task and, since Linux 6.16, just that. Before, the count of
+ * live threads tells, for two racing threads both.
+ */
+static __always_inline bool is_last_thread(struct bpf_raw_tracepoint_args *ctx)
+{
+#ifdef EXIT_TELLS_GROUP_DEAD
+    return (u8)ctx->args[1];
+#else
+    return !READ(u32, READ(u64, ctx->args[0], TASK_SIGNAL), SIGNAL_LIVE);
+#endif
+}
+
 /* Cap an unsigned length. The verifier forgets a comparison that the compiler made on a copy, so both are kept on the one variable. */
 #define BOUND(length, most)                                                                        \
     do {                                                                                           \

@@ -13,7 +13,8 @@ databases or wires. This room imports the standard library and `infrasight.error
 from infrasight.actors.actor import Actor
 from infrasight.actors.graph import Edge, Graph
 from infrasight.actors.mailbox import Mailbox, MailboxStatistics, WhenFull
+from infrasight.actors.precedence import take_precedence
 from infrasight.actors.signals import on_stop_signals
 from infrasight.actors.supervisor import RestartPolicy, Supervisor
 
-__all__ = ["Actor", "Edge", "Graph", "Mailbox", "MailboxStatistics", "RestartPolicy", "Supervisor", "WhenFull", "on_stop_signals"]
+__all__ = ["Actor", "Edge", "Graph", "Mailbox", "MailboxStatistics", "RestartPolicy", "Supervisor", "WhenFull", "on_stop_signals", "take_precedence"]

@@ -88,9 +88,7 @@ class Graph:
     def _sorted(self) -> tuple[Actor, ...]:
         """Topological. Whoever gets from a mailbox is downstream of all who put into it, whichever edges say so."""
         by_name = {actor.name: actor for actor in self.actors}
-        upstream = {
-            name: sorted({sender for mailbox in self.inboxes(name) for sender in self.senders(mailbox)}) for name in by_name
-        }
+        upstream = {name: sorted({sender for mailbox in self.inboxes(name) for sender in self.senders(mailbox)}) for name in by_name}
         try:
             return tuple(by_name[name] for name in graphlib.TopologicalSorter(upstream).static_order())
         except graphlib.CycleError as error:

@@ -44,7 +44,7 @@ class Child:
     | question        | answer |
     |-----------------|--------|
     | ends unasked?   | before it was ever ready: ChildFailed at once; later: started again after a backoff, ChildFailed over the budget |
-    | Ctrl-C?         | its own process group: a terminal's signals do not reach it |
+    | Ctrl-C?         | its own session: a terminal's signals do not reach it |
     | we are killed?  | the kernel sends it SIGTERM |
     | run cancelled?  | it gets SIGTERM, and SIGKILL when that takes longer than `STOP_WITHIN_S` |
     | stderr?         | line by line to `say`, the last line into ChildFailed; stdout goes nowhere |
@@ -129,7 +129,7 @@ class Child:
             limit=_LINE_BYTES,
             env=dict(self.program.environ),
             pass_fds=self.program.lent,
-            process_group=0,
+            start_new_session=True,  # its own share of the processor too, where the kernel groups by session
         )
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:

@@ -25,19 +25,22 @@ def run(options: EventsOptions) -> int:
     """Show events; the exit status."""
     if options.follow and (options.last is not None or options.since is not None):
         raise SettingsError("--last and --since are about stored events: leave them or --follow out")
-    kinds = kinds_of(options.type) if options.type or not options.follow else []
+    kinds = kinds_of(options.type)
     asyncio.run(_follow(options, kinds) if options.follow else _stored(options, kinds))
     return 0
 
 
 def kinds_of(names: Sequence[str]) -> list[Kind]:
-    """The kinds of these names, all of them when there are none. SettingsError for a name that is not known."""
+    """The kinds of these names; when there are none, all but the accounts of processes, which are no events and very many.
+
+    SettingsError for a name that is not known.
+    """
     from infrasight.schema import KINDS  # brings pyarrow along
 
     for name in names:
         if name not in KINDS:
             raise SettingsError(f"--type: {name!r} is none of {', '.join(KINDS)}")
-    return [KINDS[name] for name in dict.fromkeys(names or KINDS)]
+    return [KINDS[name] for name in dict.fromkeys(names or (name for name, kind in KINDS.items() if not kind.account))]
 
 
 def _screen(options: EventsOptions) -> Screen:
@@ -76,7 +79,7 @@ async def _stored(options: EventsOptions, kinds: Sequence[Kind]) -> None:
 
 async def _last(client: Client, kind: Kind, options: EventsOptions, last: int) -> list[tuple[str, dict[str, Any]]]:
     """The newest events of one kind, none of a kind that has not the columns asked about."""
-    names = {column.name for column in kind.columns}
+    names = {column.name for column in kind.columns} | ({"path"} if kind.paths else set())
     if not names.issuperset(name for name in ("comm", "user", "pid", "path") if getattr(options, name)):
         return []
     return [(kind.name, row) async for row in rows_of_query(client, newest(kind, options, last))]
@@ -90,17 +93,17 @@ def newest(kind: Kind, options: EventsOptions, last: int) -> str:
         f"toUnixTimestamp64Nano(e.{column.name}) AS {column.name}" if column.type is Type.TIME else f"e.`{column.name}` AS `{column.name}`"
         for column in kind.columns
     ]
-    where = " AND ".join(_conditions(options)) or "1"
+    where = " AND ".join(_conditions(kind, options)) or "1"
     return f"SELECT {', '.join(columns)} FROM `{kind.name}` AS e WHERE {where} ORDER BY e.ts DESC LIMIT {last}"
 
 
-def _conditions(options: EventsOptions) -> Iterator[str]:
+def _conditions(kind: Kind, options: EventsOptions) -> Iterator[str]:
     for name in ("comm", "user"):
         if values := getattr(options, name):
             yield f"e.{name} IN ({', '.join(map(literal, values))})"
     if options.pid:
         yield f"e.pid IN ({', '.join(map(str, options.pid))})"
     if options.path:
-        yield "(" + " OR ".join(f"startsWith(e.path, {literal(prefix)})" for prefix in options.path) + ")"
+        yield "(" + " OR ".join(f"startsWith(e.{name}, {literal(prefix)})" for name in kind.paths for prefix in options.path) + ")"
     if options.since is not None:
         yield f"e.ts >= fromUnixTimestamp64Nano({time.time_ns() - int(options.since * 1e9)})"

@@ -65,6 +65,7 @@ class UpOptions:
     )
     for_s: Span | None = option(None, env=None, flags=("--for",), help="end by itself after this time, e.g. 90s or 5m")
     probes: tuple[str, ...] = option((), env="TRACER", help="what to trace, a comma list; all probes unless given")
+    config: Path | None = option(None, help="configuration file of the node, with filters (docs/FILTERS.md)")
     server_port: int = option(50051, env="SERVER_PORT", minimum=0, maximum=65535, help="port that the server listens on; 0 is any free one")
     prometheus_port: int = option(9090, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port of the node's metrics on loopback, 0 for none")
     server_prometheus_port: int = option(9091, minimum=0, maximum=65535, help="port of the server's metrics on loopback, 0 for none")
@@ -78,11 +79,13 @@ class EventsOptions(Reach):
     """`infrasight events`."""
 
     follow: bool = option(False, env=None, flags=("-f", "--follow"), help="show events as they happen, until Ctrl-C")
-    type: tuple[str, ...] = option((), env=None, help="only events of this kind; may be repeated")
+    type: tuple[str, ...] = option((), env=None, help="only events of this kind; may be repeated; else all but resource and syscall_freq")
     comm: tuple[str, ...] = option((), env=None, comma=False, help="only events of threads of this name; may be repeated")
     user: tuple[str, ...] = option((), env=None, comma=False, help="only events of this user; may be repeated")
     pid: tuple[int, ...] = option((), env=None, minimum=0, maximum=2**32 - 1, help="only events of this process id; may be repeated")
-    path: tuple[str, ...] = option((), env=None, comma=False, help="only events whose path begins with this; may be repeated")
+    path: tuple[str, ...] = option(
+        (), env=None, comma=False, help="only events with a path that begins with this, as given or where it leads; may be repeated"
+    )
     last: int | None = option(None, env=None, flags=("-n", "--last"), minimum=1, maximum=100_000, help="how many stored events; 20 unless given")
     since: Span | None = option(None, env=None, help="only events younger than this, e.g. 90s or 5m")
     output: Lines = option(Lines.COMPACT, env=None, flags=("-o", "--output"), help="how events are shown")

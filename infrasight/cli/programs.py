@@ -37,13 +37,15 @@ def node(
     family: int,
     prometheus_port: int,
     probes: Sequence[str] = (),
+    config: Path | None = None,
     lent: Sequence[int] = (),
 ) -> Program:
     """A node that ships to the server on loopback and ignores the process `family` and its direct children."""
 
     def arguments() -> list[str]:
         told = ["--output=server", f"--server-addr={LOOPBACK}", f"--server-port={server_port()}", f"--prometheus-port={prometheus_port}"]
-        return [*told, f"--probes={','.join(probes)}"] if probes else told
+        told += [f"--probes={','.join(probes)}"] if probes else []
+        return told + ([f"--config={config.absolute()}"] if config else [])
 
     return Program("node", "infrasight.node", arguments, "infrasight node ready", {**environ, "INFRASIGHT_FAMILY": str(family)}, tuple(lent))
 

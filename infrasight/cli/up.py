@@ -15,6 +15,7 @@ from infrasight.cli import programs
 from infrasight.cli.ask import client_of
 from infrasight.cli.children import Child
 from infrasight.cli.directory import claimed, default_directory
+from infrasight.cli.events import kinds_of
 from infrasight.cli.options import Reach, Show, UpOptions
 from infrasight.cli.screen import Screen
 from infrasight.cli.summary import summary
@@ -25,6 +26,8 @@ from infrasight.present.safe import printable
 SHOWN_PER_S = 1000
 """Events a second that are shown. A person cannot read more, and showing an event takes 0.1 ms, 50 times what storing it does: that must not take the
 machine from storing. `infrasight events --follow` has no such bound."""
+PRECEDENCE = {"INFRASIGHT_NICE": "-10"}
+"""Over the rest of the machine, for the server too: while it does not store, the node cannot go on reading, and events are lost."""
 _AGAIN_AFTER_S = 0.2
 
 
@@ -61,7 +64,7 @@ class Up:
         server = programs.server(
             directory,
             self._port_file,
-            environ=os.environ,
+            environ=PRECEDENCE | os.environ,
             port=options.server_port,
             prometheus_port=options.server_prometheus_port,
             lent=[lent],
@@ -72,6 +75,7 @@ class Up:
             family=os.getpid(),
             prometheus_port=options.prometheus_port,
             probes=options.probes,
+            config=options.config,
             lent=[lent],
         )
         self._server, self._node = Child(server, self._say), Child(node, self._say)
@@ -127,7 +131,8 @@ class Up:
             await self._server.ready.wait()
 
     async def _show(self, screen: Screen) -> None:
-        async with client_of(self._reach) as client, client.subscribe(max_rate_per_s=SHOWN_PER_S) as events:
+        kinds = [kind.name for kind in kinds_of(())]
+        async with client_of(self._reach) as client, client.subscribe(kinds=kinds, max_rate_per_s=SHOWN_PER_S) as events:
             try:
                 await screen.show(events)
             finally:

@@ -7,6 +7,7 @@ Belongs here: assembling and loading bpf/ (`source`, `loader`), reading rings an
 from infrasight.kernel.check import check
 from infrasight.kernel.records import Records
 from infrasight.kernel.ring import Ring
+from infrasight.kernel.syscalls import names as syscall_names
 from infrasight.kernel.tracing import Tracing, trace
 
-__all__ = ["Records", "Ring", "Tracing", "check", "trace"]
+__all__ = ["Records", "Ring", "Tracing", "check", "syscall_names", "trace"]

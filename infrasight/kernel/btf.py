@@ -15,7 +15,7 @@ from infrasight.errors import KernelError
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 _MAGIC = 0xEB9F
 _STRUCT, _UNION, _TYPEDEF = 4, 5, 8
-_POINTER, _FUNCTION_PROTOTYPE = 2, 13
+_POINTER, _ARRAY, _FUNCTION_PROTOTYPE = 2, 3, 13
 _NAMES_FOR = {8, 9, 10, 11, 18}
 """Typedef, volatile, const, restrict, type tag: their size field is the id of the type they stand for."""
 _TAIL = {1: 4, 3: 12, 14: 4, 17: 4}
@@ -101,16 +101,41 @@ class Btf:
                 return found[0], offset + found[1]
         return None
 
-    @_understood()
-    def offset(self, structure: str, path: str) -> int:
-        """Bytes from the start of `structure` to the member at `path` (`a.b` goes into structures). KernelError when this kernel has none such."""
+    def _member(self, structure: str, path: str) -> tuple[int, int]:
+        """Type and bit offset of the member at `path`."""
         number, bits = self._structure(structure), 0
         for part in path.split("."):
             found = self._find(number, part.encode())
             if not found:
                 raise KernelError(f"this kernel's struct {structure} has no member {path}")
             number, bits = found[0], bits + found[1]
-        return bits // 8
+        return number, bits
+
+    @_understood()
+    def offset(self, structure: str, path: str) -> int:
+        """Bytes from the start of `structure` to the member at `path` (`a.b` goes into structures). KernelError when this kernel has none such."""
+        return self._member(structure, path)[1] // 8
+
+    @_understood()
+    def has(self, structure: str, path: str) -> bool:
+        """Whether there is such a member."""
+        try:
+            self._member(structure, path)
+        except KernelError:
+            return False
+        return True
+
+    @_understood()
+    def member_size(self, structure: str, path: str) -> int:
+        """Size in bytes of a member that is a number, a structure, a union, or an array of numbers."""
+        return self._size(self._member(structure, path)[0])
+
+    def _size(self, number: int) -> int:
+        kind, _, size = self._type(self._plain(number))
+        if kind != _ARRAY:
+            return size
+        element, _, count = struct.unpack_from("<III", self._raw, self._at[self._plain(number)] + 12)
+        return self._size(element) * int(count)
 
     @_understood()
     def mentions(self, name: str) -> bool:

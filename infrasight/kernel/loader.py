@@ -1,7 +1,7 @@
-"""The child process that compiles, loads and attaches, hands over the file descriptors, and ends.
+"""The child process that compiles and loads, hands over the file descriptors, and ends.
 
-BCC keeps LLVM in memory (140 MB) once used, and gives none back. A child of its own takes that with it; the programs stay attached as long as the
-parent holds the descriptors. Run as `python -m infrasight.kernel.loader SOCKET_FD`, with a request on the socket; see `infrasight.kernel.tracing`.
+BCC keeps LLVM in memory (140 MB) once used, and gives none back. A child of its own takes that with it; the programs live as long as the parent holds
+the descriptors. Run as `python -m infrasight.kernel.loader SOCKET_FD`, with a request on the socket; see `infrasight.kernel.tracing`.
 """
 
 from __future__ import annotations
@@ -11,127 +11,131 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from infrasight.errors import KernelError
+from infrasight.kernel.bpf import PERF_EVENT, TRACEPOINT, Map, ProgramRefused, create_map, load_program
 from infrasight.kernel.btf import Btf
+from infrasight.kernel.compiler import Module, compile_module, compiled, with_descriptors
 from infrasight.kernel.offsets import constants
-from infrasight.kernel.source import Program, bpf_directory, program
-from infrasight.schema.kinds import KINDS
-from infrasight.schema.layout import layouts
+from infrasight.kernel.source import Program, program
+from infrasight.kernel.syscalls import compat_numbers, number
+from infrasight.schema.kinds import ALWAYS
 
+DISPATCHERS = {"sys_exit": "on_sys_exit", "sys_enter": "on_sys_enter"}
+"""Tracepoints, and the programs of bpf/include/dispatch.h for them."""
 FDS_PER_MESSAGE = 250
 """SCM_MAX_FD is 253 (include/net/scm.h)."""
 
 
-@contextlib.contextmanager
-def captured_stderr() -> Iterator[list[str]]:
-    """What libbpf and clang write to file descriptor 2, as lines, once the block has ended."""
-    lines: list[str] = []
-    kept, memory = os.dup(2), os.memfd_create("stderr")
-    os.dup2(memory, 2)
+def _does_not_compile(probe: str, flags: list[str]) -> str:
+    """Why a probe does not compile on its own; empty when it does."""
     try:
-        yield lines
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.lseek(memory, 0, os.SEEK_SET)
-        with os.fdopen(memory, "r", errors="replace") as file:
-            lines.extend(line.rstrip() for line in file)
-
-
-def _compile(text: str, flags: list[str]) -> Any:  # bcc has no types
-    os.environ["BCC_KERNEL_SOURCE"] = str(bpf_directory() / "stub")
-    try:
-        from bcc import BPF
-    except ImportError as error:
-        raise KernelError("BCC for Python is missing: apt-get install python3-bpfcc (not the pip package called bcc)") from error
-    messages: list[str] = []
-    try:
-        with captured_stderr() as messages:
-            return BPF(text=text, cflags=flags)
-    except Exception as error:  # BCC raises nothing narrower
-        detail = next((line for line in messages if "error" in line.lower()), str(error))
-        raise KernelError(f"the kernel side does not compile: {detail}") from error
-
-
-def _loaded(bpf: Any, program: Program) -> int:
-    """Load one program; its descriptor. KernelError with the kernel's last word when it is refused."""
-    from bcc import BPF
-
-    messages: list[str] = []
-    try:
-        with captured_stderr() as messages:
-            return int(bpf.load_func(program.function.encode(), BPF.RAW_TRACEPOINT).fd)
-    except Exception as error:  # BCC raises nothing narrower
-        if os.environ.get("INFRASIGHT_VERIFIER_LOG"):
-            sys.stderr.write("\n".join(messages) + "\n")
-        raise KernelError(f"{program.event}: {_last_word(messages) or error}") from error
-
-
-def _attached(fd: int, program: Program) -> int:
-    """Attach a loaded program; the descriptor that keeps it attached."""
-    from bcc import lib
-
-    with captured_stderr() as messages:
-        attached = int(lib.bpf_attach_raw_tracepoint(fd, program.event.encode()))
-    if attached < 0:
-        raise KernelError(f"{program.event}: not attached: {_last_word(messages) or 'no reason given'}")
-    return attached
-
-
-def _last_word(messages: list[str]) -> str:
-    lines = [line for line in messages if line.strip() and not line.startswith(("processed ", "verification time", "stack depth"))]
-    return lines[-1].strip() if lines else ""
-
-
-def _refused(probe: str, flags: list[str]) -> str:
-    """Why the kernel refuses a probe on its own; empty when it does not."""
-    try:
-        text, programs = program([probe])
-        bpf = _compile(text, flags)
-        for each in programs:
-            _loaded(bpf, each)
+        text, programs = program(dict.fromkeys([probe, ALWAYS]))
+        compile_module(text, flags, [each.function for each in programs])
     except KernelError as error:
         return str(error)
     return ""
 
 
-def _built(probes: list[str], flags: list[str]) -> tuple[Any, list[tuple[Program, int]]]:
+def _module_of(probes: list[str], flags: list[str]) -> tuple[Module, list[Program]]:
     text, programs = program(probes)
-    bpf = _compile(text, flags)
-    return bpf, [(each, _loaded(bpf, each)) for each in programs]
+    return compiled(text, flags, [*(each.function for each in programs), *DISPATCHERS.values()]), programs
+
+
+def _compiled(probes: list[str], flags: list[str]) -> tuple[Module, list[Program], dict[str, str]]:
+    """All probes as one module; those that do not compile are left out, with the reason."""
+    try:
+        return *_module_of(probes, flags), {}
+    except KernelError:
+        failed = {probe: reason for probe in probes if (reason := _does_not_compile(probe, flags))}
+        if not failed or len(failed) == len(probes):
+            raise
+    return *_module_of([probe for probe in probes if probe not in failed], flags), failed
+
+
+class _Loading:
+    """A module being loaded, and what becomes of its programs."""
+
+    def __init__(self, module: Module, failed: dict[str, str]) -> None:
+        self._module, self.failed = module, failed
+        self.maps = {name: Map(create_map(info, name), info.key_bytes, info.value_bytes) for name, info in module.maps.items()}
+        self._map_fds = [each.fd for each in self.maps.values()]
+        self.events: list[dict[str, Any]] = []
+        """Programs that the node is to attach: `how`, `name`, `probes`."""
+        self.calls: dict[int, dict[str, Any]] = {}
+        """By number of the system call: `probes`, and whether there is a program for its `enter`."""
+        self.attached: list[str] = []
+        self.fds: list[int] = []
+
+    def load(self, function: str, label: str, how: str = "raw") -> int:
+        """The descriptor of a program. KernelError with the kernel's last word when it is refused."""
+        kind = PERF_EVENT if how == "tick" else TRACEPOINT
+        try:
+            return load_program(kind, with_descriptors(self._module.programs[function], self._map_fds), function)
+        except ProgramRefused as error:
+            if os.environ.get("INFRASIGHT_VERIFIER_LOG"):
+                sys.stderr.write(error.log)
+            raise KernelError(f"{label}: {error}") from error
+
+    def load_all(self, programs: list[Program]) -> None:
+        """Those that serve probes, several at a time. What a probe has besides goes on without one that is refused."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for each, loaded in [(each, pool.submit(self.load, each.function, each.name, each.how)) for each in programs]:
+                try:
+                    self._put(each, loaded.result())
+                except KernelError as error:
+                    self.failed |= {probe: str(error) for probe in each.probes}
+
+    def _put(self, each: Program, fd: int) -> None:
+        """Where others find a program."""
+        if each.how == "program":
+            self._go_on("programs", each.index, fd)
+            return
+        self.attached += [f"{hook.probe} {hook.place}" for hook in each.hooks]
+        if each.how in ("raw", "tick"):
+            self.event(each.how, each.name, list(each.probes), fd)
+            return
+        call = number(each.name)
+        assert call is not None, "hooks for calls that this machine lacks are left out"
+        self._go_on(f"{each.how}_programs", call, fd)
+        told = self.calls.setdefault(call, {"probes": [], "enter": False})
+        told["probes"] = sorted({*told["probes"], *each.probes})
+        told["enter"] |= each.how == "enter"
+
+    def _go_on(self, table: str, index: int, fd: int) -> None:
+        self.maps[table].update(index.to_bytes(4, "little"), fd.to_bytes(4, "little"))
+        os.close(fd)  # the table has it now
+
+    def event(self, how: str, name: str, probes: list[str], fd: int) -> None:
+        """A program that the node is to attach; no probes: as long as any call is wanted."""
+        self.events.append({"how": how, "name": name, "probes": probes})
+        self.fds.append(fd)
 
 
 def load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
-    """Do it. Descriptors are the rings named, the loss counters, then the attached programs; `failed` maps a probe to the reason.
-
-    System call probes share two programs, so one that this kernel refuses takes the others with it; then each is tried alone, and those at fault are
-    left out.
-    """
-    numbers = constants(Btf.of_kernel()) | request["constants"]
+    """Do it. Descriptors are the maps named in `maps`, then the programs in `events`; `failed` maps a probe to the reason why it, or a part of it,
+    could not be loaded."""
+    numbers = constants(Btf.of_kernel()) | {"BPF_PAGE_SIZE": os.sysconf("SC_PAGESIZE")}
     flags = ["-Wno-macro-redefined", *(f"-D{name}={value}" for name, value in numbers.items())]
-    probes: list[str] = request["probes"]
-    failed: dict[str, str] = {}
-    try:
-        bpf, programs = _built(probes, flags)
-    except KernelError:
-        failed = {probe: reason for probe in probes if (reason := _refused(probe, flags))}
-        probes = [probe for probe in probes if probe not in failed]
-        if not failed or not probes:
-            raise
-        bpf, programs = _built(probes, flags)
-    rings = [each.name for probe in probes for each in layouts(KINDS[probe])]
-    fds = [bpf[f"{ring}_ring".encode()].map_fd for ring in rings] + [bpf[b"losses"].map_fd]
-    attached: list[str] = []
-    for each, loaded in programs:
-        try:
-            fds.append(_attached(loaded, each))
-            attached += [f"{hook.probe} {hook.place}" for hook in each.hooks]
-        except KernelError as error:
-            failed |= {hook.probe: str(error) for hook in each.hooks}
-    return {"rings": rings, "descriptors": len(fds), "attached": attached, "failed": failed}, fds
+    loading = _Loading(*(found := _compiled(request["probes"], flags))[::2])
+    loading.load_all(found[1])
+    # Nothing is to begin that would not be seen to end, so the exit is attached first.
+    for event, function in DISPATCHERS.items():
+        loading.event("raw", event, [], loading.load(function, event))
+    for compat, native in compat_numbers().items():
+        loading.maps["compat_numbers"].update(compat.to_bytes(4, "little"), (native + 1).to_bytes(4, "little"))
+    loading.maps["selves"].update(bytes(4), b"".join(request[name].to_bytes(4, "little") for name in ("self_pid", "family_pid")))
+    maps = {name: loading.maps[name] for name in request["maps"] if name in loading.maps}
+    answer = {
+        "maps": {name: (each.key_bytes, each.value_bytes) for name, each in maps.items()},
+        "events": loading.events,
+        "calls": loading.calls,
+        "attached": loading.attached,
+        "failed": loading.failed,
+    }
+    return answer, [each.fd for each in maps.values()] + loading.fds
 
 
 def main() -> None:

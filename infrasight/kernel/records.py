@@ -14,8 +14,8 @@ BLOCK = 2048
 
 
 class Records:
-    """`records["pid"]` is a contiguous array (n,) of a field; a slot, `records["path"]`, is (n, capacity) bytes, of which the first `path_len` of a
-    row are the string and the rest is anything. `records[mask]` and `records[indices]` are some of the rows, as copies."""
+    """`records["pid"]` is a contiguous array (n,) of a field; an area for a string, `records["path"]`, is (n, capacity) bytes, of which the first
+    `path_len` of a row are the string and the rest is anything. `records[mask]` and `records[indices]` are some of the rows, as copies."""
 
     __slots__ = ("columns", "rows")
 
@@ -24,19 +24,19 @@ class Records:
 
     @classmethod
     def gather(cls, layout: Layout, view: npt.NDArray[np.void]) -> Self:
-        """Copies of the records in `view` (n,), which has the layout's dtype. Of a slot only as much is read as the longest string of a block."""
-        rows, plain, slots = len(view), layout.plain, layout.kind.slots
+        """Copies of the records in `view` (n,), which has a dtype of the layout. Of an area only as much is read as the longest string of a block."""
+        rows, plain, areas = len(view), layout.plain, layout.kind.areas
         columns = {name: np.empty(rows, view.dtype[name]) for name in plain}
-        columns |= {slot.name: np.empty((rows, layout.member(slot.name).size), np.uint8) for slot in slots}
+        columns |= {area.name: np.empty((rows, layout.member(area.name).size), np.uint8) for area in areas}
         for start in range(0, rows, BLOCK):
             block = view[start : start + BLOCK]
             end = start + len(block)
             for name in plain:
                 columns[name][start:end] = block[name]
-            for slot in slots:
-                longest = int(columns[f"{slot.name}_len"][start:end].max())
+            for area in areas:
+                longest = int(columns[f"{area.name}_len"][start:end].max())
                 width = -(-longest // 8) * 8
-                columns[slot.name][start:end, :width] = block[slot.name][:, :width]
+                columns[area.name][start:end, :width] = block[area.name][:, :width]
         return cls(columns, rows)
 
     def __len__(self) -> int:

@@ -1,6 +1,6 @@
-"""A BPF ring buffer, read as a table: everything it holds is viewed at once as a numpy structured array, and copied out once.
+"""The BPF ring buffer, read without a system call and without a callback: all that is in it at once, as structured arrays, copied once.
 
-Memory of the ring as the kernel maps it (kernel/bpf/ringbuf.c): one page with our position, writable; one page with the producer's; then the data.
+Layout (kernel/bpf/ringbuf.c): one page with the consumer's position, which the reader writes; one page with the producer's; then the data.
 Positions are byte counters that only grow. The kernel maps the data twice in a row so that a record never wraps; since every mapped page counts as
 resident, we map the data once and only as much more as one record needs.
 """
@@ -9,71 +9,100 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from infrasight.kernel.records import Records
-from infrasight.schema.layout import Layout
+from infrasight.schema.kinds import PROBES
+from infrasight.schema.layout import RECORD_HEADER_BYTES, Layout, stride
 
 PAGE = mmap.PAGESIZE
 BUSY, DISCARDED = np.uint32(1 << 31), np.uint32(1 << 30)
 """Flags in the length word of a record's header: reserved but not yet submitted; given up by the program."""
 
+Taken = list[tuple[Layout, Records]]
+
 
 class Ring:
-    """The reader's end of one ring buffer, which holds records of one layout. Owns `fd`. Not thread-safe; one reader for each ring."""
+    """The reader's end of one ring buffer, through which records of `layouts` go, all as far apart as the largest needs.
 
-    def __init__(self, layout: Layout, fd: int) -> None:
-        self.layout = layout
+    Owns `fd`. Not thread-safe; one reader for each ring.
+    """
+
+    def __init__(self, name: str, size_bytes: int, layouts: tuple[Layout, ...], fd: int) -> None:
+        self.name, self.layouts = name, layouts
+        self.stride = stride(layouts)
         self._fd = fd
-        self._size = layout.ring_bytes
-        self._dtype = layout.dtype()
-        spare = -(-layout.stride // PAGE) * PAGE
+        self.size = size_bytes
+        spare = -(-self.stride // PAGE) * PAGE
+        probe = layouts[0].member("probe")
+        self._heads = np.dtype(
+            {
+                "names": ["_length", "probe"],
+                "formats": ["<u4", "<u4"],
+                "offsets": [0, RECORD_HEADER_BYTES + probe.offset],
+                "itemsize": self.stride,
+            }
+        )
+        self._kinds = {PROBES.index(layout.kind.name): (layout, layout.dtype(self.stride)) for layout in layouts}
         self._consumer_map = mmap.mmap(fd, PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
-        self._data_map = mmap.mmap(fd, PAGE + self._size + spare, mmap.MAP_SHARED, mmap.PROT_READ, offset=PAGE)
+        self._data_map = mmap.mmap(fd, PAGE + self.size + spare, mmap.MAP_SHARED, mmap.PROT_READ, offset=PAGE)
         self._consumer: npt.NDArray[np.uint64] = np.frombuffer(self._consumer_map, np.uint64, 1)
         self._producer: npt.NDArray[np.uint64] = np.frombuffer(self._data_map, np.uint64, 1)
         self._position = int(self._consumer[0])
 
     def fill(self) -> float:
         """How full the ring is, 0 to 1."""
-        return (int(self._producer[0]) - self._position) / self._size
+        return (int(self._producer[0]) - self._position) / self.size
 
     def end(self) -> int:
         """The producer's position now, to be given to `take`."""
         return int(self._producer[0])
 
-    def take(self, end: int, most_bytes: int) -> list[Records]:
-        """Copies of the records submitted before `end`, `most_bytes` of them at most, oldest first; an empty list when there are none.
+    def read_up_to(self, end: int) -> bool:
+        """Whether everything before `end` has been taken."""
+        return self._position >= end
+
+    def take(self, end: int, most_bytes: int) -> Taken:
+        """Copies of the records submitted before `end`, `most_bytes` of them at most, oldest first within a layout.
 
         Gives the room back to the kernel. Stops at a record that a program has reserved and not yet submitted.
         """
-        taken: list[Records] = []
-        most = max(1, most_bytes // self.layout.stride)
+        taken: Taken = []
+        most = max(1, most_bytes // self.stride)
         while most > 0:
-            view = self._view(end)[:most]
-            submitted = self._submitted(view)
+            offset, heads = self._view(end, most)
+            submitted = self._submitted(heads)
             if submitted == 0:
                 break
-            # The copy must be whole before the position moves: the kernel writes into what lies behind it.
-            kept = view["_length"][:submitted] & DISCARDED == 0
-            records = Records.gather(self.layout, view[:submitted])
-            self._position += submitted * self.layout.stride
+            # The copies must be whole before the position moves: the kernel writes into what lies behind it.
+            taken.extend(self._copied(offset, heads[:submitted]))
+            self._position += submitted * self.stride
             self._consumer[0] = self._position
             most -= submitted
-            taken.append(records if kept.all() else records[kept])
-            if submitted < len(view):
+            if submitted < len(heads):
                 break
-        return [records for records in taken if len(records)]
+        return taken
 
-    def _view(self, end: int) -> npt.NDArray[np.void]:
-        """The records from our position to `end`, or to the last one that begins before the ring's data does again."""
-        stride, offset = self.layout.stride, self._position % self._size
-        count = min((end - self._position) // stride, -(-(self._size - offset) // stride))
-        view: npt.NDArray[np.void] = np.ndarray((max(count, 0),), self._dtype, self._data_map, PAGE + offset)
-        return view
+    def _view(self, end: int, most: int) -> tuple[int, npt.NDArray[np.void]]:
+        """Where our position is in the data, and what tells the records apart from there to `end`, or to the last that begins before the data does
+        again."""
+        offset = self._position % self.size
+        count = min((end - self._position) // self.stride, -(-(self.size - offset) // self.stride), most)
+        return PAGE + offset, np.ndarray((max(count, 0),), self._heads, self._data_map, PAGE + offset)
+
+    def _copied(self, offset: int, heads: npt.NDArray[np.void]) -> Iterator[tuple[Layout, Records]]:
+        kept = heads["_length"] & DISCARDED == 0
+        probes = heads["probe"]
+        for number, (layout, dtype) in self._kinds.items():
+            view: npt.NDArray[np.void] = np.ndarray((len(heads),), dtype, self._data_map, offset)
+            if len(self._kinds) > 1 or not kept.all():
+                view = view[kept & (probes == number)]
+            if len(view):
+                yield layout, Records.gather(layout, view)
 
     @staticmethod
     def _submitted(view: npt.NDArray[np.void]) -> int:

@@ -8,29 +8,51 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infrasight.errors import KernelError
-from infrasight.kernel.syscalls import number
-from infrasight.schema.c import declarations, functions
+from infrasight.kernel.syscalls import CALL_NUMBERS, compat_numbers, number
+from infrasight.schema.c import declarations, functions, shapes
+from infrasight.schema.kinds import KINDS
 from infrasight.schema.parts import ARGV_MAX, UNIX_PATH_MAX
 
 TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
-INCLUDES = ("kernel.h", "hooks.h", "emit.h", "calls.h")
+INCLUDES = ("kernel.h", "hooks.h", "emit.h", "filter.h", "calls.h", "paths.h", "draft.h", "prefixes.h", "sockets.h", "dispatch.h", "counting.h")
+FILTERS = ("pass_who", "pass_paths", "pass_rate")
+"""Programs of bpf/include that rules are followed in, for all probes."""
 LIMITS = {
-    # Places for calls in flight, a power of two; 56 bytes of kernel memory each.
+    "CALL_NUMBERS": CALL_NUMBERS,
+    # Places for calls in flight, a power of two; 72 bytes of kernel memory each.
     "CALL_PLACES": 65536,
     # Calls in flight whose place is taken; beyond that they are counted as lost.
     "DISPLACED_CALLS": 16384,
     # Threads inside connect at one time; 180 bytes each.
     "CONNECTS_IN_FLIGHT": 8192,
+    # Working directories that the node has been told of; one that is forgotten is told again.
+    "CWDS_REMEMBERED": 16384,
     # Arguments of a failed exec that are looked at: as many as can be in what is kept of them.
     "ARGV_COUNT_MAX": ARGV_MAX // 2,
     "UNIX_ADDRESS_MAX": UNIX_PATH_MAX,
+    # Accounts of processes, and meters of threads: places for them, a power of two, and beyond that those whose place is taken.
+    "SYSCALL_FREQ_PLACES": 4096,
+    "SYSCALL_FREQ_DISPLACED": 65536,
+    "RESOURCE_PLACES": 8192,
+    "RESOURCE_DISPLACED": 65536,
+    "METER_PLACES": 16384,
+    "METER_DISPLACED": 131072,
+    # Users, names, cgroups, paths, networks: so many of each on all lists together, twice, since new ones are put in before old ones are taken out.
+    "LISTED_MAX": 2048,
+    # Events that are remembered so that their repeats are known, and cgroups times probes whose rate is watched; the longest unused are forgotten.
+    "REPEATS_REMEMBERED": 32768,
+    "BUCKETS_REMEMBERED": 8192,
 }
-_FUNCTION = re.compile(r"^(ENTER|EXIT|RAW)\((\w+), (\w+)\)[ \n]\{(?:.*\}\n|\n(?:.*\n)*?\}\n)", re.MULTILINE)
+_FUNCTION = re.compile(r"^(ENTER|EXIT|RAW|TICK|PROGRAM)\((\w+), (\w+)\)[ \n]\{(?:.*\}\n|\n(?:.*\n)*?\}\n)", re.MULTILINE)
+
+
+_TEMPLATE = re.compile(r"^TEMPLATE\((\S+), (\w+)\)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Hook:
-    """One function of a probe and what it hangs on: `how` is "enter" or "exit" of a system call, or "raw" for a tracepoint of its own."""
+    """One function of a probe and what it hangs on: `how` is "enter" or "exit" of a system call, "raw" for a tracepoint of its own, "tick" for once a
+    second, "program" for what others go on to."""
 
     probe: str
     how: str
@@ -49,11 +71,26 @@ class Hook:
 
 @dataclass(frozen=True)
 class Program:
-    """One program to load: its C function, the raw tracepoint it is attached to, and the hooks that it serves."""
+    """One program to load: its C function, and the hooks that it serves, which hang on the same thing. `index`: its place in the map `programs`."""
 
     function: str
-    event: str
     hooks: tuple[Hook, ...]
+    index: int = -1
+
+    @property
+    def how(self) -> str:
+        """As of its hooks."""
+        return self.hooks[0].how
+
+    @property
+    def name(self) -> str:
+        """The call or the tracepoint."""
+        return self.hooks[0].name
+
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """Whose hooks they are."""
+        return tuple(hook.probe for hook in self.hooks)
 
 
 def bpf_directory() -> Path:
@@ -88,14 +125,17 @@ def _read(name: str) -> str:
 
 def exists(hook: Hook) -> bool:
     """Whether this machine has the system call. A raw tracepoint is tried when it is attached."""
-    return hook.how == "raw" or number(hook.name) is not None
+    return hook.how not in ("enter", "exit") or number(hook.name) is not None
 
 
-def _dispatcher(how: str, of_call: str, guard: str, argument: str, hooks: list[Hook]) -> str:
-    """The program on entry or exit of every system call, which calls the function for this one."""
-    cases = "".join(f"    case {number(hook.name)}:\n        return {guard}{hook.function}({argument});\n" for hook in hooks)
-    head = f"int calls__sys_{how}(struct bpf_raw_tracepoint_args *ctx)"
-    return f"\n{head}\n{{\n    switch ({of_call}) {{\n{cases}    }}\n    return 0;\n}}\n"
+def _call_program(how: str, call: str, hooks: list[Hook]) -> tuple[str, Program]:
+    """The program on entry to or exit from one system call, which calls the functions of all probes for it."""
+    program = Program(f"{how}_{call}", tuple(hooks))
+    # What is told as an event comes last: nothing is run after it.
+    calls = "".join(f"    {hook.function}(ctx, call{', ctx->args[1]' if how == 'exit' else ''});\n" for hook in hooks)
+    done = "    call_done(call);\n" if how == "exit" else ""
+    head = f"int {program.function}(struct bpf_raw_tracepoint_args *ctx)"
+    return f"\n{head}\n{{\n    struct call *call = call_current();\n    if (!call)\n        return 0;\n{done}{calls}    return 0;\n}}\n", program
 
 
 def program(probes: Iterable[str]) -> tuple[str, list[Program]]:
@@ -110,16 +150,47 @@ def program(probes: Iterable[str]) -> tuple[str, list[Program]]:
         kept.append(hook)
         return match[0]
 
-    limits = "".join(f"#define {name} {value}\n" for name, value in LIMITS.items())
-    texts = [limits, declarations(names), *(_read(f"include/{name}") for name in INCLUDES), functions(names)]
-    texts += [_FUNCTION.sub(keep, _read(f"{name}.c")) for name in names]
-    programs = [Program(hook.function, hook.name, (hook,)) for hook in kept if hook.how == "raw"]
-    # On exit nobody need ask whether it was a 32-bit call: such a one was not entered.
-    for how, of_call, guard, argument in (
-        ("exit", "FIELD(s32, REGS(ctx), REGS_NUMBER)", "", "ctx->args[1]"),
-        ("enter", "ctx->args[1]", "is_compat() ? 0 : ", "REGS(ctx)"),
-    ):
-        if served := [hook for hook in kept if hook.how == how]:
-            texts.append(_dispatcher(how, of_call, guard, argument, served))
-            programs.append(Program(f"calls__sys_{how}", f"sys_{how}", tuple(served)))
+    files = [_TEMPLATE.sub(_instance, _accounts(name) + _FUNCTION.sub(keep, _read(f"{name}.c"))) for name in names]
+    # What only counts comes before what becomes an event, since nothing comes after that.
+    kept.sort(key=lambda hook: not KINDS[hook.probe].account)
+    programs = [Program(hook.function, (hook,)) for hook in kept if hook.how in ("raw", "tick")]
+    programs += _shared(names, [hook for hook in kept if hook.how == "program"])
+    numbers = LIMITS | {f"PROGRAM_{each.hooks[0].probe}_{each.name}".upper(): each.index for each in programs if each.how == "program"}
+    numbers |= {f"PROGRAM_{each.function}".upper(): each.index for each in programs if each.function in FILTERS}
+    numbers["PROGRAMS"] = 1 + max([0, *(each.index for each in programs)])
+    texts = ["".join(f"#define {name} {value}\n" for name, value in numbers.items()), "#define COMPAT_CALLS\n" if compat_numbers() else ""]
+    texts += [declarations(names), *(_read(f"include/{name}") for name in INCLUDES), functions(names), *files]
+    for how in ("enter", "exit"):
+        for call in dict.fromkeys(hook.name for hook in kept if hook.how == how):
+            text, each = _call_program(how, call, [hook for hook in kept if (hook.how, hook.name) == (how, call)])
+            texts.append(text)
+            programs.append(each)
     return "\n".join(texts), programs
+
+
+def _accounts(probe: str) -> str:
+    """The templates that an account of processes is made of."""
+    return f"TEMPLATE(places.h, {probe})\nTEMPLATE(accounts.h, {probe})\n" if KINDS[probe].account else ""
+
+
+def places(probe: str) -> list[str]:
+    """What a probe of accounts keeps for processes and threads: each is two maps, `<name>_places` and `<name>_displaced`."""
+    return [name for template, name in _TEMPLATE.findall(_accounts(probe) + _read(f"{probe}.c")) if template == "places.h"]
+
+
+def _instance(match: re.Match[str]) -> str:
+    """A template of bpf/include with a name put in."""
+    return _read(f"include/{match[1]}").replace("@", match[2]).replace("$", match[2].upper())
+
+
+def _shared(names: tuple[str, ...], hooks: list[Hook]) -> list[Program]:
+    """What other programs go on to: those of the shapes, then the probes' own."""
+    found = []
+    for shape in shapes(names):
+        for function, index in shape.programs.items():
+            found.append(Program(function, tuple(Hook(kind.name, "program", function) for kind in shape.kinds), index))
+    for function in FILTERS:
+        index = 1 + max([0, *(each.index for each in found)])
+        found.append(Program(function, tuple(Hook(name, "program", function) for name in names), index))
+    first = 1 + found[-1].index
+    return found + [Program(hook.function, (hook,), first + place) for place, hook in enumerate(hooks)]

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 import uvloop
 
-from infrasight.actors import RestartPolicy, Supervisor, on_stop_signals
+from infrasight.actors import RestartPolicy, Supervisor, on_stop_signals, take_precedence
 from infrasight.errors import ActorFailed, InfraSightError
-from infrasight.kernel import trace
+from infrasight.kernel import Tracing, trace
 from infrasight.metrics import serve
 from infrasight.node.graph import Node, build
 from infrasight.node.measures import samples
 from infrasight.node.memory import forget_start_up, frugal_allocation
+from infrasight.node.policy import Policy
+from infrasight.node.policy_file import policy_for
 from infrasight.node.settings import Settings
+from infrasight.schema import PROBES
 from infrasight.settings import parse
 
 log = logging.getLogger("infrasight.node")
@@ -25,17 +29,38 @@ log = logging.getLogger("infrasight.node")
 
 async def run(settings: Settings) -> int:
     """Trace until SIGINT or SIGTERM, or until nobody takes the output any more; the exit status."""
-    with await trace(settings.probes, self_pid=os.getpid(), family_pid=settings.family_pid) as tracing:
+    policy = policy_for(settings.config, settings.probes)
+    with await trace(policy.probes, self_pid=os.getpid(), family_pid=settings.family_pid, rules=policy.rules) as tracing:
         for probe, reason in tracing.failed.items():
             log.warning("probe %s is not complete: %s", probe, reason)
         node = build(tracing, settings)
         supervisor = Supervisor(node.graph, RestartPolicy())
         stopped = _stop_on_signals(supervisor, settings.drain_timeout_s)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload, tracing, settings)
         async with serve(settings.prometheus_port, lambda: samples(node, supervisor.crashes)):
             forget_start_up()
-            log.warning("infrasight node ready: %s as %s, %s", ", ".join(settings.probes), settings.node, _destination(settings))
+            take_precedence(settings.nice)
+            log.warning("infrasight node ready (%d): %s as %s, %s", os.getpid(), _what(policy), settings.node, _destination(settings))
             await supervisor.run()
         return _report(node, not stopped.done() or stopped.result())
+
+
+def reload(tracing: Tracing, settings: Settings) -> None:
+    """Read the configuration again and follow it from now on. One that is wrong, or cannot be followed, leaves things as they are."""
+    if settings.config is None:
+        log.warning("infrasight node: no configuration to read again: started without --config")
+        return
+    try:
+        policy = policy_for(settings.config, settings.probes)
+        tracing.apply(policy.probes, policy.rules)
+    except InfraSightError as error:
+        log.error("infrasight node: the configuration stays as it was: %s", error)
+        return
+    log.warning("infrasight node: configuration read again: %s", _what(policy))
+
+
+def _what(policy: Policy) -> str:
+    return "all probes" if len(policy.probes) == len(PROBES) else ", ".join(policy.probes)
 
 
 def _destination(settings: Settings) -> str:

@@ -66,19 +66,51 @@ def encode_padded(cells: npt.NDArray[np.uint8]) -> pa.DictionaryArray:
 
 def encode_c_strings(records: Records, slot: str) -> pa.DictionaryArray:
     """Dictionary of a slot whose strings hold no NUL. What lies behind a string is whatever was in the ring before, and is masked out first."""
-    lengths = records[f"{slot}_len"]
-    words = max(1, -(-int(lengths.max(initial=0)) // _WORD))
-    cells = records[slot][:, : words * _WORD].view(np.uint64).copy()
-    short = int(lengths.min()) // _WORD if len(lengths) else 0
-    for word in range(short, words):
-        cells[:, word] &= _KEEP[np.clip(lengths.astype(np.int64) - word * _WORD, 0, _WORD)]
-    return encode_padded(cells.view(np.uint8))
+    cells = _masked(records, slot)
+    return encode_padded(cells) if cells.shape[1] else constant(b"", len(records))
 
 
 def encode_bytes(records: Records, slot: str) -> pa.DictionaryArray:
     """Dictionary of a slot whose strings may hold any byte."""
     lengths = records[f"{slot}_len"]
     return pack(records[slot][:, : int(lengths.max(initial=0))], lengths).dictionary_encode()
+
+
+class Pairs:
+    """The distinct pairs of two strings and a number: `values`, and `codes` (n,) that say which of them each row has."""
+
+    def __init__(self, codes: npt.NDArray[np.int32], values: list[tuple[bytes, bytes, int]]) -> None:
+        self.codes, self.values = codes, values
+
+    def name(self, names: Sequence[bytes]) -> pa.DictionaryArray:
+        """A dictionary column that holds `names` (k,), one for each distinct pair."""
+        return Distinct(self.codes, np.zeros(0)).name(names)
+
+
+def encode_pairs(records: Records, one: str, other: str, number: str) -> Pairs:
+    """The distinct combinations of two areas and a number below 256."""
+    parts = [_masked(records, area) for area in (one, other)]
+    heads = np.stack([records[f"{one}_len"], records[f"{other}_len"], records[number]], axis=1).astype(np.uint16).view(np.uint8)
+    cells = np.hstack([heads, *parts])
+    width, middle = cells.shape[1], 6 + parts[0].shape[1]
+    encoded = pa.Array.from_buffers(pa.binary(width), len(cells), [None, pa.py_buffer(cells)]).dictionary_encode()
+    values = []
+    for cell in encoded.dictionary.to_pylist():
+        first, second, flags = (int.from_bytes(cell[at : at + 2], "little") for at in (0, 2, 4))
+        values.append((cell[6 : 6 + first], cell[middle : middle + second], flags))
+    return Pairs(_values(encoded.indices, np.int32), values)
+
+
+def _masked(records: Records, area: str) -> npt.NDArray[np.uint8]:
+    """The bytes of an area (n, width), as wide as its longest string, with zero bytes behind each string."""
+    lengths = records[f"{area}_len"]
+    words = -(-int(lengths.max(initial=0)) // _WORD)
+    cells = records[area][:, : words * _WORD].view(np.uint64).copy()
+    short = int(lengths.min()) // _WORD if len(lengths) else 0
+    for word in range(short, words):
+        cells[:, word] &= _KEEP[np.clip(lengths.astype(np.int64) - word * _WORD, 0, _WORD)]
+    masked: npt.NDArray[np.uint8] = cells.view(np.uint8)
+    return masked
 
 
 def split_words(records: Records, slot: str) -> pa.ListArray:
@@ -97,6 +129,13 @@ def split_words(records: Records, slot: str) -> pa.ListArray:
     words_per_row = np.bincount(row[ends], minlength=len(records))
     places = [None, pa.py_buffer(_offsets(words_per_row))]
     return pa.Array.from_buffers(pa.list_(pa.binary()), len(records), places, children=[_binary(offsets, data[kept])])
+
+
+def words(lists: Sequence[Sequence[bytes]]) -> pa.ListArray:
+    """Lists of byte strings, one a row."""
+    flat = strings([word for row in lists for word in row])
+    offsets = _offsets(np.array([len(row) for row in lists], np.int32))
+    return pa.Array.from_buffers(pa.list_(pa.binary()), len(lists), [None, pa.py_buffer(offsets)], children=[flat])
 
 
 def renamed(column: pa.DictionaryArray, name: Callable[[bytes], bytes]) -> pa.DictionaryArray:

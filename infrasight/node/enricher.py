@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from infrasight.actors import Actor, Mailbox
-from infrasight.kernel import Records
+from infrasight.kernel import Records, syscall_names
+from infrasight.node import sockets
+from infrasight.node.answers import Answers
 from infrasight.node.columns import (
     Distinct,
     constant,
-    encode_bytes,
     encode_c_strings,
     encode_padded,
+    encode_pairs,
     named,
     numbers,
     renamed,
@@ -26,51 +28,63 @@ from infrasight.node.columns import (
     strings,
 )
 from infrasight.node.flow import Batch, Drain, Loss
+from infrasight.node.growth import Growth, counters
 from infrasight.node.identity import Identity
 from infrasight.node.names import Names
-from infrasight.node.processes import Processes
+from infrasight.node.paths import all_plain, placed, resolved, terminal
+from infrasight.node.processes import Processes, Scan
 from infrasight.schema import KINDS, Column, Type, arrow_schema
 from infrasight.schema.arrow import TYPES
+from infrasight.schema.columns import RESOLVED, Source
+from infrasight.schema.events.connect import CONNECT
+from infrasight.schema.events.dns import DNS
+from infrasight.schema.events.mount import COMMANDS, FSCONFIG
+from infrasight.schema.events.syscall_freq import SYSCALL_FREQ
 
 NAMES_EVERY_S = 10.0
 """How often the files of users and groups are looked at for changes."""
-_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6", 132: "sctp", 136: "udplite"}
-_SOCKET_TYPES = {1: "stream", 2: "dgram", 3: "raw", 5: "seqpacket"}
-_UNIX = 1
+SCAN_EVERY = 20
+"""How many times as long as it took until /proc is looked at again."""
+_SOURCE = b"source"
+_EXEC_MIX = np.uint64(0xFF51AFD7ED558CCD)
+"""An odd constant (MurmurHash3), so that process ids and counts of programs do not meet in a sum."""
 
 
 def _number_or(names: Mapping[int, str]) -> Callable[[int], bytes]:
-    return lambda number: (names.get(number) or str(number)).encode()
+    return lambda number: names.get(number, str(number)).encode()
 
 
-def _address(cell: bytes) -> bytes:
-    family = int.from_bytes(cell[:2], "little")
-    if family not in (2, 10):
-        return b""
-    return str(ipaddress.ip_address(cell[2:6] if family == 2 else cell[2:18])).encode()
+def paths(records: Records, path: str) -> dict[str, pa.DictionaryArray]:
+    """The two columns of a path. Where no row has a place, what is given says all, and is encoded once."""
+    if records[f"{path}_place_len"].any() or records[f"{path}_whole"].any():
+        pairs = encode_pairs(records, path, f"{path}_place", f"{path}_whole")
+        return {path: pairs.name([given for given, *_ in pairs.values]), f"{path}{RESOLVED}": pairs.name([resolved(*pair) for pair in pairs.values])}
+    given = encode_c_strings(records, path)
+    plain = all_plain(given.dictionary.to_pylist())
+    return {path: given, f"{path}{RESOLVED}": given if plain else renamed(given, lambda each: resolved(each, b"", 0))}
 
 
-def _addresses(records: Records, family: str, address: str) -> pa.DictionaryArray:
-    cells = np.hstack([np.ascontiguousarray(records[family]).view(np.uint8).reshape(-1, 2), records[address]])
-    encoded = pa.Array.from_buffers(pa.binary(18), len(cells), [None, pa.py_buffer(cells)]).dictionary_encode()
-    return renamed(encoded, _address)
+def place(records: Records, slot: str) -> pa.DictionaryArray:
+    """Where a file is, found once for each distinct one."""
+    pairs = encode_pairs(records, slot, slot, f"{slot}_cut")
+    return pairs.name([placed(names, bool(cut)) for names, _, cut in pairs.values])
 
 
-def _protocol(records: Records) -> pa.DictionaryArray:
-    """Protocol number and socket type as one number; for unix sockets there is only the type."""
-    key = records["socket_protocol"].astype(np.uint32) | records["socket_type"].astype(np.uint32) << 16
-    key |= (records["socket_family"] == _UNIX).astype(np.uint32) << 31
-
-    def name(value: int) -> bytes:
-        protocol, kind, unix = value & 0xFFFF, value >> 16 & 0x7FFF, value >> 31
-        return b"" if not kind else _number_or(_SOCKET_TYPES)(kind) if unix else _number_or(_PROTOCOLS)(protocol)
-
-    return named(key, name)
+def _only(records: Records, slot: str, rows: npt.NDArray[np.bool_]) -> pa.DictionaryArray:
+    """A slot in some of the rows; in the others it means something else."""
+    lengths = np.where(rows, records[f"{slot}_len"], np.uint32(0))
+    return encode_c_strings(Records({slot: records[slot], f"{slot}_len": lengths}, len(records)), slot)
 
 
-def _unix_path(path: bytes) -> bytes:
-    """A path ends at its NUL; an abstract address begins with one, and is shown with an @ there, as ss and netstat do."""
-    return b"@" + path[1:] if path[:1] == b"\0" else path.split(b"\0", 1)[0]
+def _mount_source(records: Records) -> pa.DictionaryArray:
+    """Whatever is mounted; fsconfig tells it as the value of a key."""
+    named_so = (records["key_len"] == len(_SOURCE)) & (records["key"][:, : len(_SOURCE)] == np.frombuffer(_SOURCE, np.uint8)).all(axis=1)
+    return _only(records, "source", (records["call"] != FSCONFIG) | named_so)
+
+
+def _mount_command(records: Records) -> pa.DictionaryArray:
+    commands = np.where(records["call"] == FSCONFIG, records["command"].astype(np.int64), -1)
+    return named(commands, lambda command: b"" if command < 0 else _number_or(COMMANDS)(command))
 
 
 NUMPY: dict[Type, type[np.generic]] = {
@@ -83,10 +97,11 @@ NUMPY: dict[Type, type[np.generic]] = {
 }
 """What numpy calls the types of columns that are numbers."""
 MAKERS: dict[tuple[str, str], Callable[[Records], pa.Array]] = {
-    ("connect", "path"): lambda records: renamed(encode_bytes(records, "path"), _unix_path),
-    ("connect", "protocol"): _protocol,
-    ("connect", "daddr"): lambda records: _addresses(records, "family", "daddr"),
-    ("connect", "saddr"): lambda records: _addresses(records, "socket_family", "saddr"),
+    **sockets.MAKERS,
+    ("syscall_freq", "syscall"): lambda records: named(records["number"], _number_or(syscall_names())),
+    ("mount", "source"): _mount_source,
+    ("mount", "value"): lambda records: _only(records, "source", records["call"] == FSCONFIG),
+    ("mount", "command"): _mount_command,
     ("process", "exit_code"): lambda records: numbers((records["status"] >> 8 & 0xFF).astype(np.int32), pa.int32()),
     ("process", "signal"): lambda records: numbers((records["status"] & 0x7F).astype(np.int32), pa.int32()),
 }
@@ -97,6 +112,8 @@ def _make(kind: str, column: Column, records: Records) -> pa.Array:
     """A column by its declaration: a string or words from a slot, a name or a number from a field."""
     if make := MAKERS.get((kind, column.name)):
         return make(records)
+    if f"{column.name}_cut" in records.columns:
+        return place(records, column.name)
     if column.type is Type.TEXT:
         return encode_c_strings(records, column.name)
     if column.type is Type.WORDS:
@@ -119,7 +136,11 @@ class Enricher(Actor):
         self._users, self._groups = Names(Path("/etc/passwd")), Names(Path("/etc/group"))
         self._names_read_s = time.monotonic()
         self.processes = Processes(self._identity)
-        self._primed = False
+        self._growth = {kind.name: Growth(counters(kind), self._identity) for kind in KINDS.values() if kind.account}
+        self._answers = Answers()
+        self._primed = self._torn = False
+        self._scan: asyncio.Task[Scan] | None = None
+        self._scan_began_s = self._scan_due_s = 0.0
 
     async def run(self) -> None:
         """Until the inbox is closed and empty."""
@@ -132,12 +153,23 @@ class Enricher(Actor):
                 await self._outbox.put(batch)
 
     async def _refresh(self, drain: Drain) -> None:
-        if any(loss.probe == "process" for loss in drain.losses):
-            await asyncio.to_thread(self.processes.prime)
+        self._mend(any(loss.probe == "process" for loss in drain.losses))
         if time.monotonic() - self._names_read_s > NAMES_EVERY_S:
             self._names_read_s = time.monotonic()
             await asyncio.to_thread(self._users.refresh)
             await asyncio.to_thread(self._groups.refresh)
+
+    def _mend(self, torn: bool) -> None:
+        """What is not known of processes since process life was lost is learned from /proc, beside everything else, and again after the next loss:
+        a machine with ten thousands of processes takes a second of a processor."""
+        if self._scan and self._scan.done():
+            scan, self._scan = self._scan, None
+            self._scan_due_s = time.monotonic() + SCAN_EVERY * (time.monotonic() - self._scan_began_s)
+            self.processes.learn(scan.result())
+        self._torn |= torn
+        if self._torn and not self._scan and time.monotonic() >= self._scan_due_s:
+            self._torn, self._scan_began_s = False, time.monotonic()
+            self._scan = asyncio.get_running_loop().create_task(asyncio.to_thread(self.processes.scan), name="enricher.scan")
 
     def batches(self, drain: Drain) -> Iterator[Batch]:
         """The batches that a drain makes; process life is learned first."""
@@ -147,29 +179,62 @@ class Enricher(Actor):
             shown = records[new & ~ours]
             if len(shown):
                 yield self._batch("process", shown, drain.wall_offset_ns)
-        for layout, records in drain.data:
-            yield self._batch(layout.kind.name, records, drain.wall_offset_ns)
+        for layout, records in drain.accounts:
+            yield from self._grown(layout.kind.name, records, np.full(len(records), drain.looked_ns, np.uint64), drain.wall_offset_ns, final=False)
+        if drain.swept:
+            self._growth[drain.swept].looked(drain.looked_ns)
+        for layout, records in sorted(drain.data, key=lambda each: each[0].kind is not DNS):
+            if layout.kind.account:
+                yield from self._grown(layout.kind.name, records, records["enter_ns"] + records["latency_ns"], drain.wall_offset_ns, final=True)
+            else:
+                yield self._batch(layout.kind.name, records, drain.wall_offset_ns)
         if drain.losses:
             yield self._losses(drain.losses)
+        self.processes.forget(drain.whole_until_ns)
+
+    def _grown(self, kind: str, accounts: Records, now_ns: npt.NDArray[np.uint64], wall_offset_ns: int, *, final: bool) -> Iterator[Batch]:
+        """What has been added to accounts since they were last seen, as rows."""
+        growth = self._growth[kind].of(accounts, now_ns, final)
+        if growth is None:
+            return
+        rows = growth.rows(final) if kind == SYSCALL_FREQ.name else growth.columns(final)
+        if len(rows):
+            yield self._batch(kind, rows, wall_offset_ns)
 
     def _batch(self, kind: str, records: Records, wall_offset_ns: int) -> Batch:
         schema = arrow_schema(kind)
-        columns = self._who(records, wall_offset_ns)
+        columns = self._who(records, wall_offset_ns) | self._names_of(kind, records)
+        for slot in KINDS[kind].slots:
+            if slot.source is Source.PATH:
+                columns |= paths(records, slot.name)
         for column in KINDS[kind].columns:
             if column.name not in columns:
                 columns[column.name] = _make(kind, column, records)
         batch = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
         return Batch(kind, batch, int(records["enter_ns"][0]) + wall_offset_ns)
 
+    def _names_of(self, kind: str, records: Records) -> dict[str, pa.Array]:
+        """What answers of name servers say, and whom they led to whom; the answers in a drain are told before the rest of it."""
+        if kind not in (DNS.name, CONNECT.name):
+            return {}
+        ids = self._identity.of(records["start_ns"], records["pid"])
+        if kind == CONNECT.name:
+            return {"name": sockets.connect_names(records, ids, self._answers)}
+        messages = sockets.dns_messages(records)
+        for process_id, when_ns, message in zip(ids.tolist(), (records["enter_ns"] + records["latency_ns"]).tolist(), messages, strict=True):
+            self._answers.learn(process_id, when_ns, message)
+        return sockets.dns_columns(messages)
+
     def _who(self, records: Records, wall_offset_ns: int) -> dict[str, pa.Array]:
         ids = self._identity.of(records["start_ns"], records["pid"])
-        distinct = Distinct.of(ids)
+        exec_ids = records["exec_id"]
+        # A process that has become another program is told apart from what it was, whose events may still come.
+        distinct = Distinct.of(ids + exec_ids * _EXEC_MIX)
         first = distinct.first()
-        found = [
-            self.processes.find(me, pid, ppid)
-            for me, pid, ppid in zip(distinct.values.tolist(), records["pid"][first].tolist(), records["ppid"][first].tolist(), strict=True)
-        ]
+        keys = zip(ids[first].tolist(), records["pid"][first].tolist(), strict=True)
+        found = [self.processes.find(*key) for key in keys]
         parents = np.array([process.parent_id for process in found], np.uint64)
+        exes = [process.exe_at(exec_id) for process, exec_id in zip(found, exec_ids[first].tolist(), strict=True)]
         return {
             "ts": numbers(records["enter_ns"].astype(np.int64) + wall_offset_ns, TYPES[Type.TIME]),
             "node": constant(self._node, len(records)),
@@ -179,6 +244,9 @@ class Enricher(Actor):
             "process_id": numbers(ids, pa.uint64()),
             "parent_id": numbers(parents[distinct.codes], pa.uint64()),
             "ancestors": distinct.name([process.lineage for process in found]),
+            "exe": distinct.name(exes),
+            "cwd": named(records["cwd_key"], self.processes.directory),
+            "tty": named(records["tty"], terminal),
         }
 
     def _losses(self, losses: list[Loss]) -> Batch:

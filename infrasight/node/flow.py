@@ -29,12 +29,20 @@ class Drain:
     """Process life, to be learned before `data` is read."""
     data: list[tuple[Layout, Records]]
     losses: list[Loss]
+    accounts: list[tuple[Layout, Records]]
+    """Accounts of processes as they were just before, some of a kind at a time."""
     wall_offset_ns: int
     """To be added to a record's monotonic clock to get ns since the epoch."""
+    looked_ns: int = 0
+    """When the accounts were looked at, by the monotonic clock."""
+    swept: str = ""
+    """The kind of which, with this, all accounts have come."""
+    whole_until_ns: int = 0
+    """All events of before this time (monotonic) have come by now."""
 
     def weight(self) -> int:
         """Bytes."""
-        return sum(records.nbytes for records in self.life) + sum(records.nbytes for _, records in self.data)
+        return sum(records.nbytes for records in self.life) + sum(records.nbytes for _, records in (*self.data, *self.accounts))
 
 
 @dataclass(frozen=True)

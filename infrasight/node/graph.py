@@ -1,8 +1,8 @@
 """How the node is wired.
 
-    to a server       reader >> enricher >> batcher >> exporter
-    to nowhere        reader >> enricher >> batcher >> discarder
-    to the terminal   reader >> enricher >> printer
+to a server       reader >> enricher >> batcher >> exporter
+to nowhere        reader >> enricher >> batcher >> discarder
+to the terminal   reader >> enricher >> printer
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def build(tracing: Tracing, settings: Settings) -> Node:
 
     boot = boot_id()
     family = tuple(pid for pid in (os.getpid(), settings.family_pid) if pid)
-    reader = Reader(tracing, drains)
+    reader = Reader(tracing, drains, settings.interval_s)
     enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family)
     actors: list[Actor] = [reader, enricher]
     edges = [Edge(drains, "reader", "enricher")]

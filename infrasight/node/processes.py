@@ -1,13 +1,13 @@
 """The table of processes: who forked whom, and what each ancestor was called when it did.
 
 A process's lineage is fixed when it is forked: its parent's name at that moment, then the parent's own lineage. So it stays right when ancestors end,
-become other programs or are replaced by init as the parent.
+become other programs or are replaced by init as the parent. Of a process whose fork was lost, the parent is the one it has when process life or
+/proc next tells of it; until then it has none.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,31 +17,79 @@ import numpy as np
 
 from infrasight.kernel import Records
 from infrasight.node.identity import Identity
-from infrasight.schema.events.process import EXEC, FORK
+from infrasight.node.paths import in_order
+from infrasight.schema.events.process import CWD, EXEC, EXIT, FORK
 
 ANCESTORS_MAX = 32
 """Ancestors kept of a process, nearest first; a chain of forks can be of any length."""
-ENDED_KEPT_NS = 60_000_000_000
-"""How long an ended process is remembered: its last events may come after its end."""
-PROCESSES_MAX = 262_144
-"""Processes remembered at most, about 300 bytes each; the longest ended go first, then the oldest."""
+ENDED_KEPT_NS = 1_000_000_000
+"""How much longer an ended process is remembered than until all events of before its end have come: what it did is told a moment later too."""
+PROGRAMS_KEPT = 8
+"""Programs that a process ran before the one it runs, as far as events of it can still come."""
+DIRECTORIES_MAX = 65_536
+"""Working directories remembered."""
+PROCESSES_MAX = 65_536
+"""Processes remembered at most, about 400 bytes each; the longest ended go first, then the oldest."""
 
 
 @dataclass(slots=True)
 class Process:
-    """One process. `lineage` is the names of its ancestors, nearest first, joined by NUL."""
+    """One process. `lineage` is the names of its ancestors, nearest first, joined by NUL.
+
+    `exe` is the file of the program it runs, since the exec that `exec_id` numbers (None: the one that ran when it was first met); `before` are those
+    it ran earlier.
+    """
 
     pid: int
     parent_id: int
     comm: bytes
     lineage: bytes
+    exe: bytes = b""
+    exec_id: int | None = None
+    before: tuple[tuple[int | None, bytes], ...] = ()
     ended: bool = False
+    known: bool = True
+    """Whether its parent is. False: its fork was lost, and it has not been found in /proc."""
+    line: tuple[bytes, bytes] = (b"", b"")
+    """A name it had, and the lineage of those that it forked then: one for all of them."""
+
+    def lineage_of_child(self, comm: bytes) -> bytes:
+        """The lineage of a process that it forked, when this was its name."""
+        if self.line[0] != comm or not self.line[1]:
+            self.line = comm, _lineage(comm, self.lineage)
+        return self.line[1]
+
+    def exe_at(self, exec_id: int) -> bytes:
+        """The file of the program it ran when it had become so many."""
+        if self.exec_id in (None, exec_id):
+            return self.exe
+        return next((exe for number, exe in reversed(self.before) if number in (None, exec_id)), self.exe)
+
+    def became(self, exec_id: int, exe: bytes, comm: bytes) -> None:
+        """It has executed another program."""
+        if exec_id != self.exec_id:
+            self.before = (*self.before, (self.exec_id, self.exe))[-PROGRAMS_KEPT:]
+        self.exe, self.exec_id, self.comm = exe, exec_id, comm
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What /proc told: by pid its id, parent's pid, name and program; and the ids by pid that were known when the look began."""
+
+    found: dict[int, tuple[int, int, bytes, bytes]]
+    known: dict[int, int]
 
 
 def _lineage(parent_comm: bytes, parent_lineage: bytes) -> bytes:
     if not parent_lineage:
         return parent_comm
     return b"\0".join([parent_comm, *parent_lineage.split(b"\0")[: ANCESTORS_MAX - 1]])
+
+
+def _place(records: Records, row: int, area: str, cut: int) -> bytes:
+    """The path that one record has in an area of names; one that was cut begins with `...`."""
+    path = in_order(records[area][row, : records[f"{area}_len"][row]].tobytes())
+    return b"..." + path if records["cut"][row] & cut else path
 
 
 class Processes:
@@ -53,35 +101,59 @@ class Processes:
         self._table: dict[int, Process] = {}
         self._alive: dict[int, int] = {}
         self._ended: deque[tuple[int, int]] = deque()
+        self._directories: dict[int, bytes] = {}
+        self._now_ns = 0
         self.unknown = 0
+        """Processes met of which no fork had been seen."""
 
     def __len__(self) -> int:
         return len(self._table)
 
+    def __getitem__(self, me: int) -> Process:
+        return self._table[me]
+
     def prime(self) -> None:
         """Learn the processes that are alive now from /proc. What is known already is left as it is, so it may be called again to mend gaps."""
-        found = dict(self._scan())
-        numbers = np.array([each[0] for each in found.values()], np.uint64)
-        ids = dict(zip(found, self._identity.of_ticks(numbers, np.array(list(found), np.uint32)).tolist(), strict=True))
-        now = time.monotonic_ns()
-        for pid, me in list(self._alive.items()):
-            if ids.get(pid) != me:  # it has ended; that may still be told, so it is kept as long as any
-                del self._alive[pid]
-                self._ended.append((now, me))
-        for pid in found:
-            self._adopt(pid, found, ids)
+        self.learn(self.scan())
 
-    def _adopt(self, pid: int, found: dict[int, tuple[int, int, bytes]], ids: dict[int, int]) -> None:
+    def scan(self) -> Scan:
+        """What /proc tells, to be learned afterwards. Changes nothing, so it may run beside anything."""
+        known = self._alive.copy()
+        found = dict(self._look())
+        numbers = np.array([each[0] for each in found.values()], np.uint64)
+        ids = self._identity.of_ticks(numbers, np.array(list(found), np.uint32)).tolist()
+        table, told = self._table, {}
+        for me, (pid, (_, ppid, comm)) in zip(ids, found.items(), strict=True):
+            told[pid] = me, ppid, comm, b"" if me in table else self._exe(pid)
+        return Scan(told, known)
+
+    def learn(self, scan: Scan) -> None:
+        """Of processes that were alive then, what is not known; of the others that were thought to be, that they have ended."""
+        for pid, me in scan.known.items():
+            if (pid not in scan.found or scan.found[pid][0] != me) and self._alive.get(pid) == me:
+                # That may still be told, so it is kept as long as any.
+                self._over(pid, me)
+        for pid in scan.found:
+            self._adopt(pid, scan.found)
+
+    def _adopt(self, pid: int, found: dict[int, tuple[int, int, bytes, bytes]]) -> None:
         chain: list[int] = []
-        while pid in found and ids[pid] not in self._table and len(chain) <= len(found):
+        while pid in found and not self._is_known(found[pid][0]) and len(chain) <= len(found):
             chain.append(pid)
             pid = found[pid][1]
         for child in reversed(chain):
-            _, ppid, comm = found[child]
-            parent = self._table.get(ids.get(ppid, 0))
-            self._add(ids[child], child, ids.get(ppid, 0), comm, _lineage(parent.comm, parent.lineage) if parent else b"")
+            me, ppid, comm, exe = found[child]
+            parent_id, _, parent_comm, _ = found.get(ppid, (0, 0, b"", b""))
+            parent = self._table.get(parent_id)
+            process = self._table.get(me) or self._add(me, child, parent_id, comm, b"")
+            process.parent_id, process.lineage, process.known = parent_id, parent.lineage_of_child(parent_comm) if parent else b"", True
+            process.comm, process.exe = comm, process.exe or exe
 
-    def _scan(self) -> Iterator[tuple[int, tuple[int, int, bytes]]]:
+    def _is_known(self, me: int) -> bool:
+        process = self._table.get(me)
+        return process is not None and process.known
+
+    def _look(self) -> Iterator[tuple[int, tuple[int, int, bytes]]]:
         """Pid -> start in ticks, parent's pid, name."""
         for entry in os.listdir(self._proc):
             if not entry.isdigit():
@@ -93,50 +165,82 @@ class Processes:
             name, rest = stat[stat.index(b"(") + 1 : stat.rindex(b")")], stat[stat.rindex(b")") + 2 :].split()
             yield int(entry), (int(rest[19]), int(rest[1]), name)
 
+    def _exe(self, pid: int) -> bytes:
+        """The program that a process runs, from /proc; empty for kernel threads, and for what has ended."""
+        try:
+            return os.readlink(os.fsencode(self._proc / str(pid) / "exe")).removesuffix(b" (deleted)")
+        except OSError:
+            return b""
+
     def apply(self, records: Records) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Learn from `process` records, shape (n,). Which of them (n,) told something new: on old kernels an exit can be told twice."""
+        """Learn from `process` records, shape (n,). Which of them (n,) are news: an exit can be told twice on old kernels, and
+        what a directory is called is nothing that a process did."""
         ids = self._identity.of(records["start_ns"], records["pid"]).tolist()
         parents = self._identity.of(records["parent_start_ns"], records["ppid"]).tolist()
-        columns = (records[name].tolist() for name in ("action", "enter_ns", "pid", "comm", "parent_comm"))
+        names = "action", "enter_ns", "pid", "comm", "parent_comm", "exec_id", "cwd_key"
+        columns = (records[name].tolist() for name in names)
         new = np.ones(len(records), bool)
-        for row, (me, parent, action, now, pid, comm, parent_comm) in enumerate(zip(ids, parents, *columns, strict=True)):
+        for row, (me, parent, action, now, pid, comm, parent_comm, exec_id, cwd_key) in enumerate(zip(ids, parents, *columns, strict=True)):
             if action == FORK:
-                self._fork(me, pid, comm, parent, parent_comm)
-            elif action == EXEC:
-                self._known(me, pid, comm, parent, parent_comm).comm = comm
-            else:
-                new[row] = not self._known(me, pid, comm, parent, parent_comm).ended
+                self._fork(me, pid, comm, parent, parent_comm, exec_id)
+                continue
+            process = self._known(me, pid, comm, parent, parent_comm, exec_id)
+            if action == EXEC:
+                process.became(exec_id, _place(records, row, "file", 1), comm)
+                self._learn_directory(cwd_key, _place(records, row, "cwd", 2))
+            elif action == CWD:
+                self._learn_directory(cwd_key, _place(records, row, "cwd", 2))
+                new[row] = False
+            elif action == EXIT:
+                new[row] = not process.ended
                 self._end(me, now)
         if len(records):
-            self._forget(int(records["enter_ns"][-1]))
+            self._now_ns = max(self._now_ns, int(records["enter_ns"].max()))
         return new
 
-    def _fork(self, me: int, pid: int, comm: bytes, parent: int, parent_comm: bytes) -> None:
+    def _learn_directory(self, key: int, path: bytes) -> None:
+        self._directories.pop(key, None)
+        self._directories[key] = path
+        while len(self._directories) > DIRECTORIES_MAX:
+            del self._directories[next(iter(self._directories))]
+
+    def directory(self, key: int) -> bytes:
+        """The working directory that the kernel knows by `key`; empty when it is not known."""
+        return self._directories.get(key, b"")
+
+    def _fork(self, me: int, pid: int, comm: bytes, parent: int, parent_comm: bytes, exec_id: int) -> Process:
         known = self._table.get(parent)
-        self._add(me, pid, parent, comm, _lineage(parent_comm, known.lineage if known else b""))
+        process = self._add(me, pid, parent, comm, known.lineage_of_child(parent_comm) if known else parent_comm)
+        if known:
+            process.exe, process.exec_id = known.exe_at(exec_id), exec_id
+        return process
 
-    def _known(self, me: int, pid: int, comm: bytes, parent: int, parent_comm: bytes) -> Process:
-        if me not in self._table:
-            self._fork(me, pid, comm, parent, parent_comm)
-        return self._table[me]
+    def _known(self, me: int, pid: int, comm: bytes, parent: int, parent_comm: bytes, exec_id: int) -> Process:
+        return self._table.get(me) or self._fork(me, pid, comm, parent, parent_comm, exec_id)
 
-    def find(self, me: int, pid: int, ppid: int) -> Process:
-        """The process with that id. One whose fork was lost is taken to be a child of the process that has `ppid` now, and counted in `unknown`."""
+    def find(self, me: int, pid: int) -> Process:
+        """The process with that id. Of one whose fork was lost nothing more is known; it is counted in `unknown`."""
         process = self._table.get(me)
         if process is None:
             self.unknown += 1
-            parent_id = self._alive.get(ppid, 0)
-            parent = self._table.get(parent_id)
-            self._add(me, pid, parent_id, b"", _lineage(parent.comm, parent.lineage) if parent else b"")
-            process = self._table[me]
+            process = self._add(me, pid, 0, b"", b"")
+            process.known = False
         return process
 
-    def _add(self, me: int, pid: int, parent: int, comm: bytes, lineage: bytes) -> None:
+    def _add(self, me: int, pid: int, parent: int, comm: bytes, lineage: bytes) -> Process:
         while len(self._table) >= PROCESSES_MAX:
             oldest = self._ended.popleft()[1] if self._ended else next(iter(self._table))
             self._drop(oldest)
-        self._table[me] = Process(pid, parent, comm, lineage)
+        self._table[me] = process = Process(pid, parent, comm, lineage)
+        if self._alive.get(pid, me) != me:  # the end of the one before was lost
+            self._over(pid, self._alive[pid])
         self._alive[pid] = me
+        return process
+
+    def _over(self, pid: int, me: int) -> None:
+        """It has ended at some time before now, and may yet be told to have."""
+        del self._alive[pid]
+        self._ended.append((self._now_ns, me))
 
     def _drop(self, me: int) -> None:
         process = self._table.pop(me, None)
@@ -152,6 +256,7 @@ class Processes:
         if self._alive.get(process.pid) == me:
             del self._alive[process.pid]
 
-    def _forget(self, now: int) -> None:
-        while self._ended and self._ended[0][0] + ENDED_KEPT_NS < now:
+    def forget(self, whole_until_ns: int) -> None:
+        """Those that have ended, once all events of before that time have come."""
+        while self._ended and self._ended[0][0] + ENDED_KEPT_NS < whole_until_ns:
             self._drop(self._ended.popleft()[1])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections.abc import Iterator
 
 from infrasight.actors import Actor, Mailbox
 from infrasight.kernel import Records, Ring, Tracing
@@ -18,8 +20,12 @@ FILL_WANTED = 0.15
 """How full a ring should be when it is looked at, so that the node can be held up for several times as long before anything is lost."""
 TAKE_BYTES = 2 << 20
 """Most that is taken from one ring at a time."""
+LIFE = "process"
+"""The ring of process life."""
 LOSS_EVERY_S = 1.0
 """How often the kernel's loss counters are read."""
+
+Sweep = Iterator[tuple[tuple[Layout, Records] | None, str]]
 
 
 class Reader(Actor):
@@ -27,8 +33,11 @@ class Reader(Actor):
 
     name = "reader"
 
-    def __init__(self, tracing: Tracing, outbox: Mailbox[Drain]) -> None:
-        self._tracing, self._outbox = tracing, outbox
+    def __init__(self, tracing: Tracing, outbox: Mailbox[Drain], interval_s: float = 10.0) -> None:
+        self._tracing, self._outbox, self._interval_s = tracing, outbox, interval_s
+        self._accounts_due_s = time.monotonic() + interval_s
+        self._sweep: Sweep = iter(())
+        self._sweeping = False
         self._stopping = False
         self._wait_s = IDLE_S
         self._lost: dict[tuple[str, str], int] = {}
@@ -55,40 +64,74 @@ class Reader(Actor):
                 self._wait_s = IDLE_S
             await asyncio.sleep(self._wait_s)
         self._tracing.detach()
-        self._losses_read_s = 0.0
+        self._sweeping = False
+        self._losses_read_s = self._accounts_due_s = 0.0
         while await self._look():
-            pass
+            self._accounts_due_s = math.inf
 
     def _something(self) -> bool:
         """Whether a look would find anything: asked 22 times a second by a node that has nothing to do."""
-        return any(ring.fill() for ring in self._tracing.rings) or time.monotonic() - self._losses_read_s >= LOSS_EVERY_S
+        now = time.monotonic()
+        due = self._sweeping or now - self._losses_read_s >= LOSS_EVERY_S or now >= self._accounts_due_s
+        return due or any(ring.fill() for ring in self._tracing.rings)
 
     async def _look(self) -> bool:
         """Drain the rings once. Whether there was anything."""
         self._wait_s = self._next_wait()
         drain = self._drain()
-        if not (drain.life or drain.data or drain.losses):
+        if not (drain.life or drain.data or drain.losses or drain.accounts or drain.swept):
             return False
         await self._outbox.put(drain)
         return True
 
     def _next_wait(self) -> float:
+        if self._sweeping:
+            return BUSY_S
         fullest = max(ring.fill() for ring in self._tracing.rings)
         if fullest <= 0:
             return IDLE_S
         return min(max(self._wait_s * FILL_WANTED / fullest, BUSY_S), IDLE_S)
 
     def _drain(self) -> Drain:
+        # Accounts before the rings: one that is settled meanwhile is found there, and is then the newer.
+        looked_ns = whole_until_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        accounts, swept = self._accounts()
         # How far the events go is fixed before process life is read: so the fork of every process in them has been read when they are.
-        ends = [(ring, ring.end()) for ring in self._tracing.rings if ring.layout.kind.name != "process"]
-        life = [records for ring in self._tracing.rings if ring.layout.kind.name == "process" for records in self._take(ring, ring.end())]
-        data: list[tuple[Layout, Records]] = [(ring.layout, records) for ring, end in ends for records in self._take(ring, end)]
-        return Drain(life, data, self._losses(), time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+        ends = [(ring, ring.end()) for ring in self._tracing.rings if ring.name != LIFE]
+        life = [records for ring in self._tracing.rings if ring.name == LIFE for _, records in self._take(ring, ring.end(), ring.size)]
+        data: list[tuple[Layout, Records]] = []
+        for ring, end in ends:
+            taken = self._take(ring, end)
+            data += taken
+            if not ring.read_up_to(end):  # what is left there came later than all that was taken
+                whole_until_ns = min(whole_until_ns, max((int(records["enter_ns"].max()) for _, records in taken), default=0))
+        offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        return Drain(life, data, self._losses(), accounts, offset_ns, looked_ns, swept, whole_until_ns)
 
-    def _take(self, ring: Ring, end: int) -> list[Records]:
-        taken = ring.take(end, TAKE_BYTES)
-        for records in taken:
-            name = ring.layout.kind.name
+    def _accounts(self) -> tuple[list[tuple[Layout, Records]], str]:
+        """Some of the accounts, when they are due, and the kind of which these were the last: one look is not to take so long that the rings fill."""
+        if not self._sweeping:
+            if time.monotonic() < self._accounts_due_s:
+                return [], ""
+            self._accounts_due_s = time.monotonic() + self._interval_s
+            self._sweep, self._sweeping = self._swept(), True
+        found, kind = next(self._sweep, (None, ""))
+        if found is None and not kind:
+            self._sweeping = False
+        return ([found] if found else []), kind
+
+    def _swept(self) -> Sweep:
+        for accounts in self._tracing.accounts.values():
+            if accounts.running:
+                for records in accounts.read():
+                    yield (accounts.layout, records), ""
+                accounts.next_interval()
+                yield None, accounts.layout.kind.name
+
+    def _take(self, ring: Ring, end: int, most_bytes: int = 0) -> list[tuple[Layout, Records]]:
+        taken = ring.take(end, most_bytes or TAKE_BYTES)
+        for layout, records in taken:
+            name = layout.kind.name
             self.events[name] = self.events.get(name, 0) + len(records)
         return taken
 

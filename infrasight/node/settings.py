@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from infrasight.schema import PROBES
 from infrasight.settings import option
@@ -16,8 +17,13 @@ class Settings:
     """What to trace and where it goes."""
 
     probes: tuple[str, ...] = option(
-        PROBES, env="TRACER", flags=("--probes", "--tracer"), choices=PROBES, help="what to trace, a comma list (process life is always traced)"
+        (),
+        env="TRACER",
+        flags=("--probes", "--tracer"),
+        choices=PROBES,
+        help="what to trace, a comma list (process life is always traced); unless given as the configuration file says, or everything",
     )
+    config: Path | None = option(None, help="configuration file with filters, read again on SIGHUP (docs/FILTERS.md)")
     output: str = option(
         "server", flags=("-o", "--output"), choices=OUTPUTS, help="where events go: to the server, as lines to standard output, or nowhere"
     )
@@ -27,6 +33,8 @@ class Settings:
     node_name: str = option("", env="NODE_NAME", help="name of this node (the host's name, when empty)")
     prometheus_port: int = option(9090, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port for metrics on loopback (0: none)")
     family_pid: int = option(0, env="INFRASIGHT_FAMILY", minimum=0, help="a process that is not traced, nor are its direct children (0: none)")
+    interval_s: float = option(10.0, minimum=0.1, maximum=3600, unit="s", help="how often resource use and system call counts are told")
+    nice: int = option(-10, minimum=-20, maximum=19, help="precedence of the node over other processes: what it does not read in time is lost")
     batch_age_s: float = option(0.2, minimum=0.001, maximum=60, unit="s", help="how long an event waits at most for others to be sent with")
     reach_within_s: float = option(20.0, minimum=0, unit="s", help="give up when the server was never reached for so long after the start")
     drain_timeout_s: float = option(10.0, minimum=0, unit="s", help="how long the end waits for what was seen to be stored")

@@ -51,6 +51,36 @@ def open_flags(flags: int) -> str:
     return "|".join(words + ([hex(rest)] if rest else []))
 
 
+_CLONE = {
+    0x80: "TIME",
+    0x200: "FS",
+    0x400: "FILES",
+    0x20000: "MNT",
+    0x40000: "SYSVSEM",
+    0x2000000: "CGROUP",
+    0x4000000: "UTS",
+    0x8000000: "IPC",
+    0x10000000: "USER",
+    0x20000000: "PID",
+    0x40000000: "NET",
+}
+"""CLONE_*, and CLONE_NEW* which are namespaces (include/uapi/linux/sched.h)."""
+_SHARED = ("FS", "FILES", "SYSVSEM")
+_NO_ID = 2**32 - 1
+
+
+def clone_flags(flags: int) -> str:
+    """`0x20200` -> `CLONE_FS|CLONE_NEWNS`; bits without a name stay in hexadecimal."""
+    words = [f"CLONE_{'' if name in _SHARED else 'NEW'}{'NS' if name == 'MNT' else name}" for bit, name in _CLONE.items() if flags & bit]
+    rest = flags & ~sum(_CLONE)
+    return "|".join(words + ([hex(rest)] if rest or not words else []))
+
+
+def protection(prot: int) -> str:
+    """`5` -> `r-x`, as /proc/PID/maps has it."""
+    return "".join(letter if prot & bit else "-" for bit, letter in ((1, "r"), (2, "w"), (4, "x")))
+
+
 def signal_name(number: int) -> str:
     """`9` -> `SIGKILL`; the number where it has no name."""
     try:
@@ -77,14 +107,56 @@ def _open(row: Row) -> list[Piece]:
     return [(printable(row["path"]), "strong"), (f" {open_flags(row['flags'])}", "faint"), *_outcome(row, str(row["ret"]))]
 
 
+def _end(row: Row, address: str, port: str, path: str = "path") -> str:
+    """One end of a socket: `10.0.0.1:443`, `[::1]:443`, a path."""
+    if row["family"] not in ("inet", "inet6"):
+        return printable(row[path]) or "(no path)"
+    host = printable(row[address])
+    return f"[{host}]:{row[port]}" if ":" in host else f"{host}:{row[port]}"
+
+
+def _socket_kind(row: Row) -> str:
+    return printable(row["protocol"] if row["family"] in ("inet", "inet6") else f"{row['family']} {row['protocol']}") + " "
+
+
 def _connect(row: Row) -> list[Piece]:
-    if row["family"] in ("inet", "inet6"):
-        address = printable(row["daddr"])
-        where = f"[{address}]:{row['dport']}" if ":" in address else f"{address}:{row['dport']}"
-    else:
-        where = printable(row["path"]) or "(no path)"
-    how = printable(row["protocol"] if row["family"] in ("inet", "inet6") else f"{row['family']} {row['protocol']}")
-    return [(how + " ", "faint"), (where, "strong"), *_outcome(row)]
+    name = f" ({printable(row['name'])})" if row["name"] else ""
+    return [(_socket_kind(row), "faint"), (_end(row, "daddr", "dport"), "strong"), (name, "plain"), *_outcome(row)]
+
+
+def _dns(row: Row) -> list[Piece]:
+    asked = [(printable(row["qtype"]) + " ", "faint"), (printable(row["name"]) or "(no name)", "strong")]
+    if row["action"] == "query":
+        return [*asked, (f" of {printable(row['daddr'])}", "faint"), *_outcome(row)]
+    if row["rcode"] != "NOERROR":
+        return [*asked, (" → ", "faint"), (printable(row["rcode"]), "bad")]
+    return [*asked, (" → ", "faint"), (printable(", ".join(row["addresses"])) or "(no address)", "plain")]
+
+
+def _accept(row: Row) -> list[Piece]:
+    at = _end(row, "saddr", "sport")
+    if row["ret"] < 0:
+        return [(_socket_kind(row), "faint"), (at, "strong"), *_outcome(row)]
+    peer = _end(row, "daddr", "dport", "peer_path") if row["peer_path"] or row["daddr"] else "a connection"
+    return [(_socket_kind(row), "faint"), (peer, "strong"), (f" at {at}", "plain"), *_outcome(row, str(row["ret"]))]
+
+
+def _bind(row: Row) -> list[Piece]:
+    chosen = f" got {row['sport']}" if row["ret"] >= 0 and row["port"] != row["sport"] else ""
+    return [(_socket_kind(row), "faint"), (_end(row, "addr", "port"), "strong"), (chosen, "plain"), *_outcome(row)]
+
+
+def _listen(row: Row) -> list[Piece]:
+    return [(_socket_kind(row), "faint"), (_end(row, "saddr", "sport"), "strong"), (f" backlog {row['backlog']}", "faint"), *_outcome(row)]
+
+
+def _socket(row: Row) -> list[Piece]:
+    return [(printable(f"{row['domain']} {row['type']}"), "strong"), (f" {printable(row['protocol'])}", "plain"), *_outcome(row, str(row["ret"]))]
+
+
+def _dup(row: Row) -> list[Piece]:
+    peer = f" with {_end(row, 'daddr', 'dport')}" if row["daddr"] or row["path"] else ""
+    return [(f"{_socket_kind(row)}socket {row['old_fd']}{peer}", "plain"), (f" as fd {row['ret']}", "strong")]
 
 
 def _process(row: Row) -> list[Piece]:
@@ -116,12 +188,142 @@ def _ptrace(row: Row) -> list[Piece]:
 
 
 def _mount(row: Row) -> list[Piece]:
-    kind = f" type {printable(row['fstype'])}" if row["fstype"] else ""
-    return [(printable(row["source"]) or "(nothing)", "strong"), (f" on {printable(row['target'])}{kind}", "plain"), *_outcome(row)]
+    """What a mount puts where; of the other calls their name and what they are given."""
+    if row["call"] == "mount":
+        kind = f" type {printable(row['fstype'])}" if row["fstype"] else ""
+        return [(printable(row["source"]) or "(nothing)", "strong"), (f" on {printable(row['target'])}{kind}", "plain"), *_outcome(row)]
+    given = " ".join(_mount_words(row))
+    return [(printable(row["call"]), "strong"), (f" {given}" if given else "", "plain"), *_outcome(row)]
+
+
+def _mount_words(row: Row) -> list[str]:
+    if row["call"] == "fsconfig":
+        setting = "=".join(printable(row[name]) for name in ("key", "value") if row[name])
+        return [f"fd {row['fd']}", printable(row["command"]).removeprefix("FSCONFIG_").lower(), *([setting] if setting else [])]
+    fd = f"fd {row['fd']}" if row["fd"] >= 0 else ""
+    if row["call"] == "move_mount":
+        return [printable(row["source"]) or fd or "(nothing)", "on", printable(row["target"])]
+    if row["call"] == "fsopen":
+        return [printable(row["fstype"])]
+    added = [f"{sign}{attributes:#x}" for sign, attributes in (("+", row["attr_set"]), ("-", row["attr_clr"])) if attributes]
+    return [printable(row["target"]) or fd, *added]
 
 
 def _umount(row: Row) -> list[Piece]:
     return [(printable(row["target"]), "strong"), *_outcome(row)]
+
+
+def size(number: int) -> str:
+    """Bytes as people say them: `0 B`, `3.4 MiB`."""
+    amount, units = float(number), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount, units = amount / 1024, units[1:]
+    return f"{amount:.1f} {units[0]}" if units[0] != "B" else f"{number} B"
+
+
+def _resource(row: Row) -> list[Piece]:
+    read, written = row["bytes_read"] + row["bytes_received"], row["bytes_written"] + row["bytes_sent"]
+    used = f"cpu {row['cpu_ns'] / 1e6:.1f} ms, read {size(read)}, wrote {size(written)}, {row['user_faults'] + row['kernel_faults']} faults"
+    return [(used, "strong"), (f" in {row['interval_ns'] / 1e9:.1f} s{', the last' if row['final'] else ''}", "faint")]
+
+
+def _syscall_freq(row: Row) -> list[Piece]:
+    return [(f"{printable(row['syscall'])} x {row['count']}", "strong"), (f" in {row['interval_ns'] / 1e9:.1f} s", "faint")]
+
+
+def _memory(row: Row) -> list[Piece]:
+    return [(protection(row["prot"]), "plain"), (f" {row['length']} bytes", "faint")]
+
+
+def _mmap(row: Row) -> list[Piece]:
+    return [(printable(row["file"]) or "(anonymous)", "strong"), (" ", "plain"), *_memory(row), *_outcome(row, hex(row["ret"]))]
+
+
+def _mprotect(row: Row) -> list[Piece]:
+    return [(hex(row["addr"]), "strong"), (" ", "plain"), *_memory(row), *_outcome(row)]
+
+
+def _memfd_create(row: Row) -> list[Piece]:
+    return [(printable(row["name"]) or "(no name)", "strong"), *_outcome(row, str(row["ret"]))]
+
+
+def _process_vm(row: Row) -> list[Piece]:
+    return [(printable(row["action"]), "strong"), (f" {row['target_pid']}", "plain"), *_outcome(row, f"{row['ret']} bytes")]
+
+
+def _module(row: Row) -> list[Piece]:
+    what = printable(row["name"] or row["file"]) or f"{row['length']} bytes"
+    parameters = f" {printable(row['parameters'])}" if row["parameters"] else ""
+    return [(printable(row["call"]), "plain"), (f" {what}", "strong"), (parameters, "plain"), *_outcome(row)]
+
+
+def _bpf(row: Row) -> list[Piece]:
+    made = "".join(f" {printable(row[name])}" for name in ("prog_type", "map_type", "name") if row[name])
+    return [(printable(row["command"]), "strong"), (made, "plain"), *_outcome(row, str(row["ret"]))]
+
+
+def _userfaultfd(row: Row) -> list[Piece]:
+    return [("user mode only" if row["flags"] & 1 else "kernel mode too", "strong"), *_outcome(row, str(row["ret"]))]
+
+
+def _io_uring_setup(row: Row) -> list[Piece]:
+    return [(f"{row['entries']} entries", "strong"), *_outcome(row, str(row["ret"]))]
+
+
+def _setid(row: Row) -> list[Piece]:
+    asked = [(name, row[name], row.get(f"{name}_before")) for name in ("real", "effective", "saved", "filesystem") if row[name] != _NO_ID]
+    changes = "".join(f" {name} {value if before is None else f'{before}→{value}'}" for name, value, before in asked)
+    return [(printable(row["call"]), "plain"), (changes, "strong"), *_outcome(row)]
+
+
+def _capset(row: Row) -> list[Piece]:
+    return [(f"effective {row['effective']:x}", "strong"), (f" permitted {row['permitted']:x}", "plain"), *_outcome(row)]
+
+
+def _setns(row: Row) -> list[Piece]:
+    if row["target_pid"]:
+        return [(clone_flags(row["nstype"]), "strong"), (f" of process {row['target_pid']}", "plain"), *_outcome(row)]
+    file = f" {printable(row['file'])}" if row["file"] else ""
+    return [(f"{printable(row['type']) or '?'}:[{row['inode']}]", "strong"), (file, "plain"), *_outcome(row)]
+
+
+def _unshare(row: Row) -> list[Piece]:
+    return [(clone_flags(row["flags"]), "strong"), *_outcome(row)]
+
+
+def _unlink(row: Row) -> list[Piece]:
+    return [(printable(row["path"]), "strong"), (" directory" if row["directory"] else "", "faint"), *_outcome(row)]
+
+
+def _mkdir(row: Row) -> list[Piece]:
+    return [(printable(row["path"]), "strong"), (f" {row['mode']:04o}", "plain"), *_outcome(row)]
+
+
+def _names(flags: int, names: Mapping[int, str]) -> str:
+    """Flags by name, in lower case and after a blank; bits without a name stay in hexadecimal."""
+    rest = flags & ~sum(names)
+    words = [name for bit, name in names.items() if flags & bit] + ([hex(rest)] if rest else [])
+    return " " + "|".join(words) if words else ""
+
+
+def _rename(row: Row) -> list[Piece]:
+    flags = _names(row["flags"], {1: "noreplace", 2: "exchange", 4: "whiteout"})
+    return [(printable(row["old_path"]), "strong"), (f" to {printable(row['new_path'])}", "plain"), (flags, "faint"), *_outcome(row)]
+
+
+def _link(row: Row) -> list[Piece]:
+    flags = _names(row["flags"], {0x400: "follow", 0x1000: "empty_path"})
+    what = printable(row["old_path"] or row["old_path_resolved"])
+    return [(printable(row["new_path"]), "strong"), (f" is {what}", "plain"), (flags, "faint"), *_outcome(row)]
+
+
+def _symlink(row: Row) -> list[Piece]:
+    return [(printable(row["path"]), "strong"), (f" says {printable(row['target'])}", "plain"), *_outcome(row)]
+
+
+def _chroot(row: Row) -> list[Piece]:
+    old = f" old root on {printable(row['put_old'])}" if row["call"] == "pivot_root" else ""
+    return [(printable(row["call"]), "faint"), (f" {printable(row['path'])}", "strong"), (old, "plain"), *_outcome(row)]
 
 
 GISTS: dict[str, Callable[[Row], list[Piece]]] = {
@@ -134,6 +336,32 @@ GISTS: dict[str, Callable[[Row], list[Piece]]] = {
     "ptrace": _ptrace,
     "mount": _mount,
     "umount": _umount,
+    "resource": _resource,
+    "syscall_freq": _syscall_freq,
+    "mmap": _mmap,
+    "mprotect": _mprotect,
+    "memfd_create": _memfd_create,
+    "process_vm": _process_vm,
+    "module": _module,
+    "bpf": _bpf,
+    "userfaultfd": _userfaultfd,
+    "io_uring_setup": _io_uring_setup,
+    "setid": _setid,
+    "capset": _capset,
+    "setns": _setns,
+    "unshare": _unshare,
+    "unlink": _unlink,
+    "rename": _rename,
+    "link": _link,
+    "symlink": _symlink,
+    "mkdir": _mkdir,
+    "chroot": _chroot,
+    "accept": _accept,
+    "bind": _bind,
+    "listen": _listen,
+    "socket": _socket,
+    "dup": _dup,
+    "dns": _dns,
 }
 
 

@@ -12,6 +12,7 @@ from infrasight.present.safe import cut, printable, width_of
 _STYLES = {"plain": "", "faint": "2", "strong": "1", "bad": "31", "who": "33"}
 _KINDS = {"execve": "32", "open": "34", "connect": "35", "process": "36", "loss": "1;31"}
 _NODE_COLUMNS = 12
+_KIND_COLUMNS = 14
 
 
 @lru_cache(maxsize=256)
@@ -33,7 +34,7 @@ def _head(kind: str, row: Row, node: bool) -> list[Piece]:
     if node:
         pieces.append((_pad(printable(row["node"]), _NODE_COLUMNS) + " ", "faint"))
     who = f"{row['pid']:>7} {_pad(printable(row['user']), 8)} " if "pid" in row else " " * 17
-    pieces += [(who, "plain"), (_pad(printable(row.get("comm", "")), 15) + " ", "who"), (_pad(kind, 7) + " ", _KINDS.get(kind, ""))]
+    pieces += [(who, "plain"), (_pad(printable(row.get("comm", "")), 15) + " ", "who"), (_pad(kind, _KIND_COLUMNS) + " ", _KINDS.get(kind, ""))]
     return pieces
 
 

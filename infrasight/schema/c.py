@@ -1,13 +1,60 @@
-"""The C that derives from the declarations, and that bpf/ is compiled with: structs, ring buffers, numbers, and the way in and out of each record."""
+"""The C that derives from the declarations, and that bpf/ is compiled with: structs, ring buffers, numbers, the way in and out of each record, and a
+program for all records of one shape."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from infrasight.schema.columns import Kind
-from infrasight.schema.kinds import KINDS, LOSS_REASONS, PROBES
-from infrasight.schema.layout import ARRAY, Layout, layouts
-from infrasight.schema.parts import HEAD
+from infrasight.schema.columns import Kind, Slot, Source
+from infrasight.schema.kinds import BUFFERS, KINDS, LOSS_REASONS, PROBES, records_of
+from infrasight.schema.layout import ARRAY, HEAD_BYTES, LONG, Layout, layouts, payload_bytes, stride
+from infrasight.schema.layout import RECORD_HEADER_BYTES as HEADER
+from infrasight.schema.parts import HEAD, SOCKET
+
+STEPS, STEPS_LONG = 24, 128
+"""How far up a directory tree a short and a long record go; mount points count too."""
+OWN_PATH = 8
+"""As in bpf/include/draft.h: the path is in the draft's own bytes, and the second slot is its place."""
+_SOURCES = {Source.USER: ("u64", "string"), Source.PATH: ("struct path", "path"), Source.PLACE: ("struct place", "place")}
+"""C type of what a slot is read from, and its member of union source."""
+
+
+class Shape:
+    """Kinds whose records look alike: the same ring, the same slots, whatever they are called. `number` tells shapes apart."""
+
+    def __init__(self, number: int, kinds: list[Kind]) -> None:
+        self.number, self.kinds, self.model = number, kinds, kinds[0]
+
+    @property
+    def program(self) -> str:
+        """The C function that makes records of this shape; with `_long`, that for long ones."""
+        return f"finish_{self.number}"
+
+    @property
+    def index(self) -> int:
+        """Place of the first of its two programs in `programs`."""
+        return 2 * self.number
+
+    @property
+    def programs(self) -> dict[str, int]:
+        """Its C functions, and their places."""
+        found = {self.program: self.index}
+        if self.model.two_sizes:
+            found[f"{self.program}_long"] = self.index + 1
+        return found
+
+
+def _look(kind: Kind) -> tuple[object, ...]:
+    return (kind.ring, payload_bytes(kind), *((slot.source, slot.areas[0].short, slot.areas[0].long, slot.place) for slot in kind.slots))
+
+
+def shapes(names: Iterable[str] = PROBES) -> list[Shape]:
+    """The shapes of the kinds named, leaving out those that make their records themselves."""
+    alike: dict[tuple[object, ...], list[Kind]] = {}
+    for name in names:
+        if not KINDS[name].composed:
+            alike.setdefault(_look(KINDS[name]), []).append(KINDS[name])
+    return [Shape(number, kinds) for number, kinds in enumerate(alike.values())]
 
 
 def _member(name: str, ctype: str) -> str:
@@ -24,92 +71,174 @@ def struct(layout: Layout) -> str:
 
 
 def declarations(names: Iterable[str] = PROBES) -> str:
-    """What comes before bpf/include: numbers of probes and reasons, and for each probe named its structs, rings and slot sizes."""
-    parts = [f"#define PROBE_{name.upper()} {number}" for number, name in enumerate(PROBES)]
-    parts += [f"#define LOST_{reason.upper()} {number}" for number, reason in enumerate(LOSS_REASONS)]
-    parts += [f"#define PROBES {len(PROBES)}", f"#define LOSS_REASONS {len(LOSS_REASONS)}"]
-    parts += ["struct head {", *(_member(field.name, field.ctype) for field in HEAD), "};"]
-    for name in names:
-        kind = KINDS[name]
-        for slot in kind.slots:
-            what = f"{slot.name}_{{}}_{name}".upper()
-            parts += [f"#define {what.format('SHORT')} {slot.short}", f"#define {what.format('LONG')} {slot.long}"]
-        for each in layouts(kind):
-            parts += [struct(each), f"BPF_RINGBUF_OUTPUT({each.name}_ring, {each.ring_bytes // 4096});"]
-    return "\n".join(parts) + "\n"
+    """What comes before bpf/include: numbers of probes and reasons, the rings, and for each probe named its structs and the sizes of its areas."""
+    kinds = [KINDS[name] for name in names]
+    numbers = {f"PROBE_{name.upper()}": number for number, name in enumerate(PROBES)}
+    numbers |= {f"LOST_{reason.upper()}": number for number, reason in enumerate(LOSS_REASONS)}
+    numbers |= {"PROBES": len(PROBES), "LOSS_REASONS": len(LOSS_REASONS), "PAYLOAD_MAX": max(map(payload_bytes, kinds))}
+    numbers |= {"SLOTS_MAX": max([1, *(len(kind.slots) for kind in kinds)])}
+    numbers["OWN_MAX"] = max([8, *(slot.short for kind in kinds if not kind.composed for slot in kind.slots if slot.source is Source.OWN)])
+    parts = []
+    for name, fields in (("head", HEAD), ("socket_fields", SOCKET)):
+        parts += [f"struct {name} {{", *(_member(field.name, field.ctype) for field in fields), "};"]
+    for kind in kinds:
+        for area in kind.areas:
+            numbers |= {f"{area.name}_SHORT_{kind.name}".upper(): area.short, f"{area.name}_LONG_{kind.name}".upper(): area.long}
+        parts += [struct(each) for each in layouts(kind)]
+    for buffer in BUFFERS.values():
+        if records := records_of(buffer.name):
+            numbers[_bytes(buffer.name)] = stride(records) - HEADER
+            parts.append(f"BPF_RINGBUF_OUTPUT({buffer.name}_ring, {buffer.bytes // 4096});")
+    return "\n".join([*(f"#define {name} {number}" for name, number in numbers.items()), *parts]) + "\n"
+
+
+def _bytes(ring: str) -> str:
+    return f"{ring.upper()}_RECORD_BYTES"
 
 
 def _begin(kind: Kind) -> str:
     name = kind.name
     return f"""
-/* A record of the call that ends now, its head filled in; 0 when the call is not to be told, or there is no room. To be submitted on every path. */
+/* The fields of the call that ends now, to be filled in and submitted; 0 when it is not to be told. */
 static __always_inline struct {name} *{name}_begin(struct call *call, s64 ret)
 {{
-    if (!call)
-        return 0;
-    u64 task = current_task();
-    struct origin origin = origin_of_current(task);
-    if (is_family(origin.ppid))
-        return 0;
-    struct {name} *record = {name}_ring.ringbuf_reserve(sizeof(*record));
-    if (record)
-        fill_head((struct head *)record, task, origin, call->enter_ns, ret);
-    else
-        lose(PROBE_{name.upper()}, LOST_RING_FULL);
-    return record;
+    struct draft *draft = draft_begin(PROBE_{name.upper()}, call, ret, {payload_bytes(kind)});
+    return draft ? (struct {name} *)draft->record : 0;
 }}
 """
 
 
-def _submit(kind: Kind) -> str:
-    """Submitting a record that has no strings, or whose program has filled them in itself."""
+def _submit(kind: Kind, shape: Shape) -> str:
+    """Saying where the strings are, and going on to the program of the shape: what comes after it in a probe is not run."""
+    slots = [(place, slot) for place, slot in enumerate(kind.slots) if slot.source is not Source.OWN]
+    arguments = "".join(f", {_SOURCES[slot.source][0]} {slot.name}" for _, slot in slots)
+    puts = "".join(f"    draft->sources[{place}].{_SOURCES[slot.source][1]} = {slot.name};\n" for place, slot in slots)
+    paths = sum(1 << place for place, slot in slots if slot.source is Source.PATH)
+    if [slot.name for slot in kind.slots] == ["path", "path_place"]:
+        paths = OWN_PATH
+        puts += f"    draft->own_whole = ((struct {kind.name} *)draft->record)->path_whole;\n"
     return f"""
-static __always_inline void {kind.name}_submit(struct {kind.name} *record) {{ {kind.name}_ring.ringbuf_submit(record, QUIETLY); }}
-"""
-
-
-def _submit_strings(kind: Kind) -> str:
-    """Submitting a record with its slots read from user memory; where one does not fit, through the long record instead."""
-    name, slots = kind.name, kind.slots
-    arguments = ", ".join(f"u64 {slot.name}" for slot in slots)
-
-    def read(slot: str) -> str:
-        return (
-            f"    long {slot}_size = user_string(record->{slot}, sizeof(record->{slot}), {slot});\n"
-            f"    record->{slot}_len = {slot}_size > 0 ? {slot}_size - 1 : 0;\n"
-        )
-
-    reads = "".join(read(slot.name) for slot in slots)
-    full = " || ".join(f"{slot.name}_size == sizeof(record->{slot.name})" for slot in slots)
-    passed = ", ".join(slot.name for slot in slots)
-    return f"""
-static __always_inline void {name}_submit_long(struct {name} *brief, {arguments})
+static __always_inline void {kind.name}_submit(struct bpf_raw_tracepoint_args *ctx{arguments})
 {{
-    struct {name}_long *record = {name}_long_ring.ringbuf_reserve(sizeof(*record));
-    if (!record) {{
-        lose(PROBE_{name.upper()}, LOST_RING_FULL);
+    struct draft *draft = draft_of_cpu();
+    if (!draft)
         return;
-    }}
-    bpf_probe_read_kernel(record, __builtin_offsetof(struct {name}, {slots[0].name}), brief);
-{reads}    {name}_long_ring.ringbuf_submit(record, QUIETLY);
+{puts}    draft_submit(ctx, draft, {shape.index}, {paths});
 }}
+"""
 
-static __always_inline void {name}_submit_strings(struct {name} *record, {arguments})
-{{
-{reads}    if ({full}) {{
-        {name}_submit_long(record, {passed});
-        {name}_ring.ringbuf_discard(record, QUIETLY);
-    }} else {{
-        {name}_ring.ringbuf_submit(record, QUIETLY);
+
+def _read(slot: Slot, place: int, steps: int) -> str:
+    """Fill one slot of `record`; `fits` becomes 0 when there is no room."""
+    name, source = slot.name, f"draft->sources[{place}].{_SOURCES.get(slot.source, ('', ''))[1]}"
+    if slot.source is Source.OWN:
+        return (
+            f"    record->{name}_len = draft->own_length;\n    bpf_probe_read_kernel(record->{name}, {slot.short}, draft->own);\n"
+        )
+    if slot.source is Source.PLACE:
+        walk = f"walk(record->{name}, sizeof(record->{name}), &record->{name}_len, {source}, {steps})"
+        return f"    record->{name}_cut = !{walk};\n    fits &= !record->{name}_cut;\n"
+    string = f"{source}.string" if slot.source is Source.PATH else source
+    lines = f"    fits &= put_string(record->{name}, sizeof(record->{name}), &record->{name}_len, {string});\n"
+    if slot.source is Source.PATH:
+        first = f"*(volatile u32 *)&record->{name}_len ? record->{name}[0] : 0"
+        lines += f"""    record->{name}_whole = {source}.fd >= 0;
+    if (!walk_path(record->{name}_place, sizeof(record->{name}_place), &record->{name}_place_len, {source}, {first}, {steps})) {{
+        record->{name}_whole |= 2;
+        fits = 0;
     }}
+"""
+    return lines
+
+
+def _reserve(shape: Shape, long: bool) -> str:
+    """A record with its head and fields filled in."""
+    kind, ring = shape.model, LONG if long else shape.model.ring
+    words = payload_bytes(kind) // 8
+    return f"""    struct draft *draft = draft_of_cpu();
+    if (!draft)
+        return 0;
+    struct {kind.name}{"_long" if long else ""} *record = {ring}_ring.ringbuf_reserve({_bytes(ring)});
+    if (!record) {{
+        lose(draft->probe, LOST_RING_FULL);
+        return draft_end(ctx, draft);
+    }}
+    u64 task = current_task();
+    fill_head((struct head *)record, draft->probe, task, origin_of_current(task), draft->enter_ns, draft->ret);
+    record->cwd_key = draft->cwd_key;
+#pragma unroll
+    for (u32 word = {HEAD_BYTES // 8}; word < {HEAD_BYTES // 8 + words}; word++)
+        ((u64 *)record)[word] = draft->record[word];
+    volatile u32 fits = 1;
+"""
+
+
+def _hash(kind: Kind) -> str:
+    """What makes two events the same, as `hash`."""
+    lines = ["        u64 hash = hash_head((struct head *)record);\n"]
+    words = payload_bytes(kind) // 8
+    if words:
+        lines.append(f"        hash = hash_string(hash, (u8 *)record + {HEAD_BYTES}, {8 * words}, {8 * words});\n")
+    lines += [f"        hash = hash_string(hash, record->{area.name}, record->{area.name}_len, {area.short});\n" for area in kind.areas]
+    return "".join(lines)
+
+
+def _finish(shape: Shape) -> str:
+    kind = shape.model
+    ring = f"{kind.ring}_ring"
+    reads = "".join(_read(slot, place, STEPS) for place, slot in enumerate(kind.slots))
+    on_long = f"""    if (!fits) {{
+        {ring}.ringbuf_discard(record, QUIETLY);
+        programs.call(ctx, {shape.index + 1});
+        return 0;
+    }}
+"""
+    return f"""
+/* Records of {", ".join(each.name for each in shape.kinds)}. */
+int {shape.program}(struct bpf_raw_tracepoint_args *ctx)
+{{
+{_reserve(shape, False)}{reads}{on_long if kind.two_sizes else ""}    u32 kinds = draft->kinds;
+    bool keep = true;
+    if (kinds & REPEATS) {{
+{_hash(kind)}        keep = !repeated(draft->probe, hash) && !(kinds & RATE && throttled(draft->probe, record->cgroup_id));
+    }}
+    if (keep)
+        {ring}.ringbuf_submit(record, QUIETLY);
+    else
+        {ring}.ringbuf_discard(record, QUIETLY);
+    return draft_end(ctx, draft);
+}}
+"""
+
+
+def _finish_long(shape: Shape) -> str:
+    """Those that do not fit into a short record. Rules on repeats are for short ones: what is too long is always told."""
+    reads = "".join(_read(slot, place, STEPS_LONG) for place, slot in enumerate(shape.model.slots))
+    return f"""
+int {shape.program}_long(struct bpf_raw_tracepoint_args *ctx)
+{{
+{_reserve(shape, True)}{reads}    if (draft->kinds & REPEATS && draft->kinds & RATE && throttled(draft->probe, record->cgroup_id))
+        {LONG}_ring.ringbuf_discard(record, QUIETLY);
+    else
+        {LONG}_ring.ringbuf_submit(record, QUIETLY);
+    return draft_end(ctx, draft);
 }}
 """
 
 
 def functions(names: Iterable[str] = PROBES) -> str:
-    """What comes between bpf/include and the probes' own files: `<kind>_begin`, `<kind>_submit` and `<kind>_submit_strings`.
+    """What comes between bpf/include and the probes' own files: `<kind>_begin` and `<kind>_submit`, and the programs of the shapes.
 
     They are text, and no macros, because BCC does not take a map's functions inside a macro.
     """
-    kinds = [KINDS[name] for name in names]
-    return "".join(_begin(kind) + _submit(kind) + (_submit_strings(kind) if kind.two_sizes else "") for kind in kinds)
+    return "".join(_functions(shapes(names)))
+
+
+def _functions(found: list[Shape]) -> Iterator[str]:
+    for shape in found:
+        for kind in shape.kinds:
+            yield _begin(kind)
+            yield _submit(kind, shape)
+        yield _finish(shape)
+        if f"{shape.program}_long" in shape.programs:
+            yield _finish_long(shape)

@@ -6,6 +6,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+RESOLVED = "_resolved"
+"""What the name of a column ends in that says where a path leads."""
+
 
 class Type(enum.Enum):
     """A column's type. Each engine's own name for it is in one table: `arrow.TYPES`, `ddl.TYPES`, `protobuf.TYPES`."""
@@ -59,25 +62,70 @@ class Field:
     doc: str
 
 
+class Source(enum.Enum):
+    """Where the bytes of a slot come from."""
+
+    USER = "user"
+    """A string in the caller's memory."""
+    PATH = "path"
+    """The same, and where it leads: a second area, `<name>_place`, has the names of the file or of the directory it starts from."""
+    PLACE = "place"
+    """Where a file is that the kernel has open: its names from the file's own up to the root, each ended by a NUL; `<name>_cut`: there were more."""
+    OWN = "own"
+    """The probe's own program fills it in."""
+
+
+@dataclass(frozen=True)
+class Area:
+    """Bytes at a fixed place of a record, with their length in the field `<name>_len`: `short` of them in a short record, `long` in a long one."""
+
+    name: str
+    short: int
+    long: int
+
+
 @dataclass(frozen=True)
 class Slot:
-    """A byte string that the kernel copies into a record, at a fixed place, with its length (bytes, no NUL) in the field `<name>_len`.
+    """A byte string that the kernel copies into a record.
 
     A record comes in two sizes. The short one holds `short` bytes of this string and is what nearly every event needs; when a string does not fit,
-    the long record with `long` bytes is sent instead, through a ring of its own. Equal numbers mean that there is one size only.
+    the long record with `long` bytes is sent instead, through a ring of its own. Equal numbers mean that there is one size only. Of a PATH, `place`
+    and `place_long` are the same for its second area; a name of 255 bytes has room there behind any path of PATH_MAX. Lengths are multiples of 8.
     """
 
     name: str
     short: int
     long: int
     doc: str
+    source: Source = Source.USER
+    place: int = 96
+    place_long: int = 4352
+
+    @property
+    def areas(self) -> tuple[Area, ...]:
+        """What it takes in a record."""
+        area = Area(self.name, self.short, self.long)
+        return (area, Area(f"{self.name}_place", self.place, self.place_long)) if self.source is Source.PATH else (area,)
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A ring buffer, for the kinds that name it: `bytes` is a power of two. All records in it take as much room as the largest of them."""
+
+    name: str
+    bytes: int
+    doc: str
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One event kind: one table, one protobuf message, and, where `fields` and `slots` say so, one record layout and its ring buffers.
+    """One event kind: one table, one protobuf message, and, where `fields` and `slots` say so, one record layout.
 
-    `origin` is "kernel" for kinds read from a ring, "node" for kinds that the node itself makes. `ring_bytes` and `long_ring_bytes`: powers of two.
+    `origin` is "kernel" for kinds read from a ring, "node" for kinds that the node itself makes. `ring` is the buffer that its records go through.
+
+    `composed`: the probe's own program makes the record, out of more than fields, strings and paths.
+    `account`: a record of all that a process has done, kept and summed up in the kernel; its rows are what has come to be since the last.
+    `selective`: unless all is asked for, only some of what the probe sees is told, as `doc` says.
     """
 
     name: str
@@ -86,14 +134,27 @@ class Kind:
     columns: tuple[Column, ...]
     fields: tuple[Field, ...] = ()
     slots: tuple[Slot, ...] = ()
-    ring_bytes: int = 1 << 20
-    long_ring_bytes: int = 1 << 20
+    ring: str = "call"
     origin: str = "kernel"
+    composed: bool = False
+    account: bool = False
+    selective: bool = False
+
+    @property
+    def areas(self) -> tuple[Area, ...]:
+        """The areas of all slots."""
+        return tuple(area for slot in self.slots for area in slot.areas)
 
     @property
     def two_sizes(self) -> bool:
         """Whether records come in a short and a long size."""
-        return any(slot.short != slot.long for slot in self.slots)
+        return any(area.short != area.long for area in self.areas)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Names of the columns that are paths: each as given, and where it leads."""
+        names = {column.name for column in self.columns}
+        return tuple(column.name for column in self.columns if column.name.endswith(RESOLVED) or column.name + RESOLVED in names)
 
     def column(self, name: str) -> Column:
         """The column called `name`; KeyError when there is none."""

@@ -2,23 +2,82 @@
 
 from __future__ import annotations
 
-from infrasight.schema.columns import Kind
+from infrasight.schema.columns import Buffer, Kind
+from infrasight.schema.events.accept import ACCEPT
+from infrasight.schema.events.bind import BIND, LISTEN
+from infrasight.schema.events.bpf import BPF
+from infrasight.schema.events.capset import CAPSET
 from infrasight.schema.events.chmod import CHMOD
+from infrasight.schema.events.chroot import CHROOT
 from infrasight.schema.events.connect import CONNECT
+from infrasight.schema.events.dns import DNS
 from infrasight.schema.events.execve import EXECVE
+from infrasight.schema.events.io_uring_setup import IO_URING_SETUP
+from infrasight.schema.events.link import LINK, SYMLINK
 from infrasight.schema.events.loss import LOSS
+from infrasight.schema.events.memfd_create import MEMFD_CREATE
+from infrasight.schema.events.mkdir import MKDIR
+from infrasight.schema.events.mmap import MMAP
+from infrasight.schema.events.module import MODULE
 from infrasight.schema.events.mount import MOUNT, UMOUNT
+from infrasight.schema.events.mprotect import MPROTECT
 from infrasight.schema.events.open import OPEN
 from infrasight.schema.events.process import PROCESS
+from infrasight.schema.events.process_vm import PROCESS_VM
 from infrasight.schema.events.ptrace import PTRACE
+from infrasight.schema.events.rename import RENAME
+from infrasight.schema.events.resource import RESOURCE
+from infrasight.schema.events.setid import SETID
+from infrasight.schema.events.setns import SETNS
+from infrasight.schema.events.socket import DUP, SOCKET
+from infrasight.schema.events.syscall_freq import SYSCALL_FREQ
+from infrasight.schema.events.unlink import UNLINK
+from infrasight.schema.events.unshare import UNSHARE
+from infrasight.schema.events.userfaultfd import USERFAULTFD
+from infrasight.schema.layout import LONG, Layout, layouts
 
 LOSS_REASONS: dict[str, str] = {
     "ring_full": "the ring buffer had no room: the node did not read fast enough",
     "inflight_full": "the map of calls in flight was full: the call was not followed to its end",
+    "accounts_full": "there was no room for another account of a process: what it did then is not in any",
+    "throttled": "there were more of them from one cgroup than the rate cap allows",
+    "repeated": "the same process had done the same thing a moment before, and repeats are counted only",
 }
 """Reasons for loss, and what each means; bpf/include/emit.h counts them by their place in this list."""
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (EXECVE, OPEN, CONNECT, PROCESS, LOSS, CHMOD, PTRACE, MOUNT, UMOUNT)}
+BUFFERS: dict[str, Buffer] = {
+    buffer.name: buffer
+    for buffer in (
+        Buffer("process", 4 << 20, "process life, on its own so that ancestry survives a flood of anything else"),
+        Buffer("open", 16 << 20, "opens, of which there are most"),
+        Buffer("execve", 1 << 20, "programs executed"),
+        Buffer("net", 1 << 20, "sockets"),
+        Buffer("dns", 1 << 20, "messages to and from name servers"),
+        Buffer("file", 2 << 20, "changes to the file tree"),
+        Buffer("call", 1 << 20, "the other calls, which have no strings"),
+        Buffer("resource", 1 << 20, "accounts of what processes used, when they end"),
+        Buffer("syscall_freq", 2 << 20, "accounts of their system calls, likewise"),
+        Buffer(LONG, 4 << 20, "what does not fit into a short record, of any kind"),
+    )
+}
+"""The ring buffers by name."""
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        *(EXECVE, OPEN, CONNECT, PROCESS, LOSS, CHMOD, PTRACE, MOUNT, UMOUNT, RESOURCE, SYSCALL_FREQ),
+        *(UNLINK, RENAME, LINK, SYMLINK, MKDIR, CHROOT),
+        *(ACCEPT, BIND, LISTEN, SOCKET, DUP, DNS),
+        *(MMAP, MPROTECT, MEMFD_CREATE, PROCESS_VM, MODULE, BPF, USERFAULTFD, IO_URING_SETUP, SETID, CAPSET, SETNS, UNSHARE),
+    )
+}
 """All kinds by name."""
 PROBES: tuple[str, ...] = tuple(kind.name for kind in KINDS.values() if kind.origin == "kernel")
 """Names of the kinds that come from the kernel."""
+ALWAYS = "process"
+"""The probe that always runs: from process life it is known who did what."""
+
+
+def records_of(ring: str) -> tuple[Layout, ...]:
+    """The records that go through a ring."""
+    return tuple(record for name in PROBES for record in layouts(KINDS[name]) if record.ring == ring)

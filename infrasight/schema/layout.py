@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from infrasight.schema.columns import Kind
+from infrasight.schema.columns import Field, Kind, Source
 from infrasight.schema.parts import HEAD
 
 RECORD_HEADER_BYTES = 8
 """Bytes of the kernel's own header before each ring buffer record (struct bpf_ringbuf_hdr, kernel/bpf/ringbuf.c)."""
 CTYPES: dict[str, str] = {"u16": "<u2", "s16": "<i2", "u32": "<u4", "s32": "<i4", "u64": "<u8", "s64": "<i8"}
-ARRAY = re.compile(r"(char|u8)\[(\d+)\]")
+LONG = "long"
+"""The buffer that the long records of all kinds go through."""
+ARRAY = re.compile(r"(char|u8|u32)\[(\d+)\]")
 """A C array type: element, count."""
 
 
@@ -30,7 +32,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Layout:
-    """One record size of one kind. `size` is the record's, `stride` the distance in the ring to the next one, both in bytes."""
+    """One record size of one kind; `size` in bytes, a multiple of 8."""
 
     kind: Kind
     long: bool
@@ -39,18 +41,13 @@ class Layout:
 
     @property
     def name(self) -> str:
-        """Name of the C struct and of its ring: `open`, `open_long`."""
+        """Name of the C struct: `open`, `open_long`."""
         return f"{self.kind.name}_long" if self.long else self.kind.name
 
     @property
-    def stride(self) -> int:
-        """Record header and record, rounded up to the ring buffer's 8-byte alignment."""
-        return (RECORD_HEADER_BYTES + self.size + 7) // 8 * 8
-
-    @property
-    def ring_bytes(self) -> int:
-        """Size of the ring these records go through."""
-        return self.kind.long_ring_bytes if self.long else self.kind.ring_bytes
+    def ring(self) -> str:
+        """The buffer these records go through."""
+        return LONG if self.long else self.kind.ring
 
     def member(self, name: str) -> Member:
         """The member called `name`; KeyError when there is none."""
@@ -61,23 +58,25 @@ class Layout:
 
     @property
     def plain(self) -> list[str]:
-        """Names of the members that are no slots."""
-        slots = {slot.name for slot in self.kind.slots}
-        return [member.name for member in self.members if member.name not in slots]
+        """Names of the members that are no areas for strings."""
+        areas = {area.name for area in self.kind.areas}
+        return [member.name for member in self.members if member.name not in areas and not member.name.startswith("_")]
 
-    def dtype(self) -> np.dtype[np.void]:
-        """The dtype of one slot of the ring: the kernel's header as `_length`, then the members; itemsize is the stride."""
+    def dtype(self, stride: int) -> np.dtype[np.void]:
+        """The dtype of one record in a ring whose records are `stride` bytes apart: the kernel's header as `_length`, then the members."""
         names, formats, offsets = ["_length"], ["<u4"], [0]
         for member in self.members:
             names.append(member.name)
             formats.append(_numpy_format(member))
             offsets.append(RECORD_HEADER_BYTES + member.offset)
-        return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": self.stride})
+        return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": stride})
 
 
 def _numpy_format(member: Member) -> str:
     if member.ctype in CTYPES:
         return CTYPES[member.ctype]
+    if member.ctype.startswith("u32["):
+        return f"({member.size // 4},)<u4"
     return f"S{member.size}" if member.ctype.startswith("char[16") else f"({member.size},)u1"
 
 
@@ -85,33 +84,67 @@ def _sizes(ctype: str) -> tuple[int, int]:
     """Size and alignment in bytes."""
     array = ARRAY.fullmatch(ctype)
     if array:
-        return int(array[2]), 1
+        width = 4 if array[1] == "u32" else 1
+        return width * int(array[2]), width
     size = np.dtype(CTYPES[ctype]).itemsize
     return size, size
+
+
+def _end(fields: Iterable[Field], offset: int = 0) -> int:
+    """Where the last of these fields ends."""
+    for field in fields:
+        size, alignment = _sizes(field.ctype)
+        offset = _aligned(offset, alignment) + size
+    return offset
+
+
+def _aligned(offset: int, alignment: int) -> int:
+    return (offset + alignment - 1) // alignment * alignment
+
+
+HEAD_BYTES = _aligned(_end(HEAD), 8)
+"""Size of what every record begins with."""
+
+
+def payload_bytes(kind: Kind) -> int:
+    """Size of a kind's own fields, which follow the head: a multiple of 8."""
+    return _aligned(_end(kind.fields), 8)
 
 
 def _walk(kind: Kind, long: bool) -> Iterator[tuple[str, str]]:
     for field in (*HEAD, *kind.fields):
         yield field.name, field.ctype
+    if padding := payload_bytes(kind) - _end(kind.fields):
+        yield "_padding", f"u8[{padding}]"
+    for area in kind.areas:
+        yield f"{area.name}_len", "u32"
     for slot in kind.slots:
-        yield f"{slot.name}_len", "u32"
-    for slot in kind.slots:
-        yield slot.name, f"u8[{slot.long if long else slot.short}]"
+        if slot.source is Source.PATH:
+            yield f"{slot.name}_whole", "u32"
+        elif slot.source is Source.PLACE:
+            yield f"{slot.name}_cut", "u32"
+    for area in kind.areas:
+        yield area.name, f"u8[{area.long if long else area.short}]"
 
 
 def layout(kind: Kind, long: bool = False) -> Layout:
     """The layout of `kind`'s short (or only) or long record. ValueError for a kind that does not come from the kernel, or has no long one."""
     if kind.origin != "kernel" or (long and not kind.two_sizes):
         raise ValueError(f"{kind.name} has no such record")
-    members, offset, widest = [], 0, 8
+    members, offset = [], 0
     for name, ctype in _walk(kind, long):
         size, alignment = _sizes(ctype)
-        offset = (offset + alignment - 1) // alignment * alignment
+        offset = _aligned(offset, alignment)
         members.append(Member(name, ctype, offset, size))
         offset += size
-    return Layout(kind, long, tuple(members), (offset + widest - 1) // widest * widest)
+    return Layout(kind, long, tuple(members), _aligned(offset, 8))
 
 
 def layouts(kind: Kind) -> tuple[Layout, ...]:
     """All record sizes of a kind, the short one first."""
     return (layout(kind), layout(kind, long=True)) if kind.two_sizes else (layout(kind),)
+
+
+def stride(records: Iterable[Layout]) -> int:
+    """How many bytes the records of a ring are apart: the kernel's header and the largest record, in the ring buffer's 8-byte alignment."""
+    return RECORD_HEADER_BYTES + max(record.size for record in records)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infrasight.schema.columns import Column, Field, Type
+from infrasight.schema.columns import RESOLVED, Column, Field, Type
 
 PATH_MAX = 4096
 """Bytes of a path the kernel accepts, its NUL included (include/uapi/linux/limits.h)."""
@@ -19,15 +19,36 @@ HEAD: tuple[Field, ...] = (
     Field("ret", "s64", "return code"),
     Field("cgroup_id", "u64", "cgroup v2 id"),
     Field("start_ns", "u64", "start of the process, boot-time clock"),
+    Field("cap_effective", "u64", "effective capabilities"),
+    Field("cwd_key", "u64", "what tells the working directory from others"),
+    Field("probe", "u32", "which kind of record it is: its place in `PROBES`"),
+    Field("exec_id", "u32", "how many programs the process and those it descends from have become"),
     Field("pid", "u32", "thread group id"),
     Field("tid", "u32", "thread id"),
     Field("ppid", "u32", "thread group id of the parent"),
     Field("uid", "u32", "real user id"),
     Field("gid", "u32", "real group id"),
+    Field("euid", "u32", "effective user id"),
     Field("ns_pid", "u32", "process id inside its own pid namespace"),
+    Field("login_uid", "u32", "user id at login"),
+    Field("session_id", "u32", "login session"),
+    Field("tty", "u32", "device number of the controlling terminal"),
     Field("comm", f"char[{COMM_LEN}]", "name of the thread"),
 )
 """What every record begins with."""
+
+SOCKET: tuple[Field, ...] = (
+    Field("fd", "s32", "file descriptor"),
+    Field("family", "u16", "AF_* of the address given, or of the other end"),
+    Field("dport", "u16", "its port, host byte order"),
+    Field("sport", "u16", "local port, host byte order"),
+    Field("socket_type", "u16", "SOCK_*"),
+    Field("socket_protocol", "u16", "IPPROTO_*"),
+    Field("socket_family", "u16", "AF_* of the socket"),
+    Field("daddr", "u8[16]", "address given, or of the other end, network byte order"),
+    Field("saddr", "u8[16]", "local address, network byte order"),
+)
+"""What the fields of each kind about sockets begin with; struct socket_fields of bpf/include/sockets.h."""
 
 WHO: tuple[Column, ...] = (
     Column("ts", Type.TIME, 1, "When the system call was entered.", "ns since the epoch, UTC", "Delta(8), ZSTD(1)"),
@@ -45,6 +66,13 @@ WHO: tuple[Column, ...] = (
     Column("process_id", Type.U64, 13, "The process, unique over all nodes and time: a hash of node, boot, start time and pid.", codec="ZSTD(1)"),
     Column("parent_id", Type.U64, 14, "`process_id` of the process that forked it; 0 when not known.", codec="ZSTD(1)"),
     Column("ancestors", Type.LINEAGE, 15, "Names of parent, grandparent and so on, as they were when each forked; nearest first."),
+    Column("euid", Type.U32, 101, "Effective user id.", codec="ZSTD(1)"),
+    Column("login_uid", Type.U32, 102, "User id at login, kept by su and sudo; 4294967295 when nobody logged in.", codec="ZSTD(1)"),
+    Column("session_id", Type.U32, 103, "Login session (audit); 4294967295 for none.", codec="ZSTD(1)"),
+    Column("tty", Type.NAME, 104, "Controlling terminal: pts/0, tty1 and so on; empty for none."),
+    Column("cap_effective", Type.U64, 105, "Effective capabilities, a bit each (include/uapi/linux/capability.h).", codec="ZSTD(1)"),
+    Column("exe", Type.NAME, 106, "The program that the process ran then: its file, as the kernel found it. Empty for kernel threads."),
+    Column("cwd", Type.NAME, 107, "Working directory then; empty when not known."),
 )
 """Who did it and when: the first columns of every kind."""
 
@@ -53,3 +81,25 @@ CALL: tuple[Column, ...] = (
     Column("latency_ns", Type.U64, 17, "Time from entry to return.", "ns", "T64, ZSTD(1)"),
 )
 """What every system call has besides."""
+
+
+def path_columns(name: str, number: int, doc: str) -> tuple[Column, Column]:
+    """The two columns of a path (`columns.Slot` with `place`): as given (tag `number`), and where it really led (tag `number` + 1)."""
+    return (
+        Column(name, Type.TEXT, number, doc, codec="ZSTD(1)"),
+        Column(
+            f"{name}{RESOLVED}",
+            Type.TEXT,
+            number + 1,
+            f"Where `{name}` leads, absolute in the mount namespace. When the call opened it, it is where the kernel found it, through every link "
+            "and `..`; else it starts from the directory the kernel would have started from, with `.` and `..` taken out by name.",
+            codec="ZSTD(1)",
+        ),
+    )
+
+
+INTERVAL: tuple[Column, ...] = (
+    Column("interval_ns", Type.U64, 16, "How long before `ts` counting began: when it was last looked at, or first seen.", "ns", "ZSTD(1)"),
+    Column("final", Type.BOOL, 17, "Whether it is the last: the process has ended."),
+)
+"""What rows of an account have besides."""

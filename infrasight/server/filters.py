@@ -32,8 +32,8 @@ class Filter:
             "user": _any_of(map(_bytes, request.users)),
             "pid": _any_of(request.pids),
             "uid": _any_of(request.uids),
-            "path": _begins_with(map(_bytes, request.path_prefixes)),
         }
+        self._path = _begins_with(map(_bytes, request.path_prefixes))
         self._tests = {column: test for column, test in tests.items() if test is not None}
 
     def rows(self, kind: str, batch: pa.RecordBatch) -> Rows:
@@ -43,6 +43,9 @@ class Filter:
         mask = np.ones(batch.num_rows, np.bool_)
         for column, test in self._tests.items():
             mask &= _by_value(batch.column(column), test)
+        if self._path:
+            found = [_by_value(batch.column(column), self._path) for column in KINDS[kind].paths]
+            mask &= np.logical_or.reduce(found) if found else False
         return np.flatnonzero(mask)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from infrasight.actors import Supervisor, on_stop_signals
+from infrasight.actors import Supervisor, on_stop_signals, take_precedence
 from infrasight.errors import CannotListen, InfraSightError
 from infrasight.metrics import serve as serve_metrics
 from infrasight.server.graph import Server
@@ -29,6 +29,8 @@ PROG = "python -m infrasight.server"
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then drain. Raises InfraSightError when the server cannot start or cannot go on."""
+    if settings.nice is not None:
+        take_precedence(settings.nice)  # before the store starts its threads
     store = open_store(settings.store)
     server = Server(store, ingest_bytes=settings.ingest_bytes)
     grpc = GrpcServer(server.services, settings.server_addr, settings.server_port, insecure_listen=settings.insecure_listen)

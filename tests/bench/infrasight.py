@@ -21,6 +21,7 @@ PYTHON = ROOT / ".venv" / "bin" / "python"
 COMMAND = ROOT / ".venv" / "bin" / "infrasight"
 EVENTS = "infrasight_probe_events_total"
 LOSSES = "infrasight_probe_lost_total"
+INCOMPLETE = "is not complete"
 START_S = 60.0
 QUERY_S = 60.0
 
@@ -37,7 +38,9 @@ class Node(Tracer):
 
     name = "infrasight"
 
-    def __init__(self) -> None:
+    def __init__(self, probes: str | None = "open") -> None:
+        """`probes` as the command takes them; all there are when None."""
+        self._probes = probes
         self._port = 0
         self._before = self._after = Counts(0, 0)
 
@@ -46,35 +49,43 @@ class Node(Tracer):
 
     def command(self, sink: Path) -> list[str]:
         self._port = free_port()
-        return [str(PYTHON), "-m", "infrasight.node", "--output", "none", "--probes", "open", "--prometheus-port", str(self._port)]
+        probes = ["--probes", self._probes] if self._probes else []
+        return [str(PYTHON), "-m", "infrasight.node", "--output", "none", *probes, "--prometheus-port", str(self._port)]
 
     def is_ready(self, running: Running) -> bool:
         return any("ready" in line for line in running.errors.read_text(errors="replace").splitlines())
 
     def attached(self, running: Running) -> None:
+        """With a part of its probes it would seem to cost less."""
+        if lacking := [line for line in running.errors.read_text(errors="replace").splitlines() if INCOMPLETE in line]:
+            raise TracerFailed(f"{self.name}: {lacking[0][:200]}")
         self._before = self._read()
 
     def ending(self, running: Running) -> None:
         self._after = self._read()
 
     def counts(self, running: Running, load: Load) -> Counts:
-        """Opens of others are in it too; so `seen` may be more than the load made."""
+        """Events of others are in it too; so `seen` may be more than the load made."""
+        return self.counted()
+
+    def counted(self) -> Counts:
+        """What all its probes saw and lost while it was attached; asked after it has ended."""
         return Counts(self._after.seen - self._before.seen, self._after.lost - self._before.lost)
 
     def _read(self) -> Counts:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
-                return counts_of("open", answer.read().decode())
+                return counts_of(self._probes, answer.read().decode())
         except OSError as e:
             raise TracerFailed(f"{self.name}: no metrics: {e}") from e
 
 
-def counts_of(probe: str, exposition: str) -> Counts:
-    """What the metrics page says of one probe."""
+def counts_of(probe: str | None, exposition: str) -> Counts:
+    """What the metrics page says of one probe; of all, when None."""
     totals = {EVENTS: 0.0, LOSSES: 0.0}
     for metric in text_string_to_metric_families(exposition):
         for sample in metric.samples:
-            if sample.name in totals and sample.labels.get("probe") == probe:
+            if sample.name in totals and probe in (None, sample.labels.get("probe")):
                 totals[sample.name] += sample.value
     return Counts(int(totals[EVENTS]), int(totals[LOSSES]))
 

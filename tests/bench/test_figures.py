@@ -105,7 +105,7 @@ def test_losses_are_summed_as_each_peer_words_them() -> None:
     assert _lost(said) == 43
 
 
-def test_the_metrics_of_one_probe() -> None:
+def test_the_metrics_of_one_probe_and_of_all() -> None:
     page = """# TYPE infrasight_probe_events_total counter
 infrasight_probe_events_total{probe="open"} 1009.0
 infrasight_probe_events_total{probe="execve"} 5.0
@@ -115,6 +115,7 @@ infrasight_probe_lost_total{probe="open",reason="map_full"} 4.0
 infrasight_probe_lost_total{probe="execve",reason="ring_full"} 100.0
 """
     assert counts_of("open", page) == Counts(seen=1009, lost=7)
+    assert counts_of(None, page) == Counts(seen=1014, lost=107)
 
 
 @pytest.mark.parametrize("answer", ['[{"rows": 1}, {"rows": 2}]\n', '{"rows": 1}\n{"rows": 2}\n'])

@@ -1,4 +1,4 @@
-"""Tracers of open(), ours and the peers: started, known to be attached, counted, ended."""
+"""Tracers, ours and the peers: started, known to be attached, counted, ended."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,7 @@ class Running:
 
 
 class Tracer(ABC):
-    """A command that traces every open of the machine until it is ended."""
+    """A command that traces the machine until it is ended."""
 
     name: str
     counts_loss = True
@@ -96,10 +96,11 @@ class Tracer(ABC):
                 if cpus:
                     os.sched_setaffinity(process.pid, cpus)
                 if not processes.wait_until(lambda: not running.alive() or self.is_ready(running), READY_S) or not running.alive():
-                    said = errors.read_text(errors="replace").strip()[-400:]
-                    raise TracerFailed(f"{self.name}: not attached: {said or 'it says nothing'}")
+                    raise TracerFailed(f"{self.name}: not attached: {_last_words(errors)}")
                 self.attached(running)
                 yield running
+                if not running.alive():
+                    raise TracerFailed(f"{self.name}: ended by itself: {_last_words(errors)}")
                 self.ending(running)
             finally:
                 processes.stop(process)
@@ -112,10 +113,10 @@ ROOT = Path(__file__).parents[2]
 class Peer(Tracer):
     """A tracer of the distribution, which tells nobody when it is attached: we look at what it holds."""
 
-    def __init__(self, name: str, package: str, command: str, *, output_option: str | None = None) -> None:
+    def __init__(self, name: str, package: str, *command: str, output_option: str | None = None) -> None:
         self.name = name
         self._package = package
-        self._command = command.split()
+        self._command = command
         self._output_option = output_option
         self.counts_loss = output_option is None
 
@@ -141,6 +142,10 @@ class Peer(Tracer):
         return Counts(seen, lost)
 
 
+def _last_words(errors: Path) -> str:
+    return errors.read_text(errors="replace").strip()[-400:] or "it says nothing"
+
+
 def _lost(said: bytes) -> int:
     return sum(map(int, LOST.findall(said)))
 
@@ -154,7 +159,55 @@ def _anonymous_descriptors(pid: int) -> list[str]:
     return sorted(link for link in links if link.startswith("anon_inode:"))
 
 
+class Together:
+    """Tracers that are attached at once, where one alone sees less than ours does."""
+
+    def __init__(self, *tracers: Tracer) -> None:
+        self._tracers = tracers
+        self.name = " + ".join(tracer.name for tracer in tracers)
+
+    @contextmanager
+    def attach(self) -> Iterator[None]:
+        """As Tracer.attach, of each."""
+        with ExitStack() as stack:
+            for tracer in self._tracers:
+                stack.enter_context(tracer.attach())
+            yield
+
+
+class Strace(Tracer):
+    """Counts the system calls of the process that starts it and, what matters, of all that are started from then on."""
+
+    name = "strace -c -f"
+    counts_loss = False
+
+    def missing(self) -> str | None:
+        return None if shutil.which("strace") else "strace is not there (package strace)"
+
+    def command(self, sink: Path) -> list[str]:
+        return ["strace", "-c", "-f", "-q", "-p", str(os.getpid())]
+
+    def is_ready(self, running: Running) -> bool:
+        return f"TracerPid:\t{running.pid}\n" in Path("/proc/self/status").read_text()
+
+    def counts(self, running: Running, load: Load) -> Counts:
+        raise TracerFailed(f"{self.name}: tells no events apart")
+
+
+# Each prints a line for every open.
 OPENSNOOP = Peer("opensnoop", "libbpf-tools", "/usr/sbin/opensnoop")
-BPFTRACE = Peer("bpftrace", "bpftrace", "bpftrace /usr/sbin/opensnoop.bt")
-PERF_TRACE = Peer("perf trace", "linux-perf", "perf trace -a -e open,openat,openat2,creat", output_option="-o")
+BPFTRACE = Peer("bpftrace", "bpftrace", "bpftrace", "/usr/sbin/opensnoop.bt")
+PERF_TRACE = Peer("perf trace", "linux-perf", "perf", "trace", "-a", "-e", "open,openat,openat2,creat", output_option="-o")
 PEERS = (OPENSNOOP, BPFTRACE, PERF_TRACE)
+
+# Counts every system call of every process in the kernel, and prints the counts when it ends. It has room for the processes of a fork storm.
+SYSCALL_COUNTS = Peer(
+    "bpftrace counts",
+    "bpftrace",
+    *("env", "BPFTRACE_MAP_KEYS_MAX=262144", "/usr/bin/bpftrace", "-e", "tracepoint:raw_syscalls:sys_enter { @[pid, args->id] = count(); }"),
+)
+
+# Prints a line for every program that is started, with its arguments, and for every open.
+EXECS_AND_OPENS = Together(Peer("execsnoop", "libbpf-tools", "/usr/sbin/execsnoop"), OPENSNOOP)
+
+STRACE = Strace()

@@ -64,7 +64,7 @@ async def test_start_and_stop(child_of: MakeChild, said: list[str]) -> None:
         running = tasks.create_task(child.run())
         await child.ready.wait()
         assert child.pid is not None
-        assert os.getpgid(child.pid) == child.pid
+        assert os.getpgid(child.pid) == os.getsid(child.pid) == child.pid
         await child.stop()
         await running
     assert child.pid is None

@@ -1,9 +1,14 @@
 """System calls made by this very process with any arguments, and what /proc says about it meanwhile."""
 
 import ctypes
+import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
+
+from infrasight.kernel import syscalls
 
 OPENAT2, EXECVEAT = 437, {"x86_64": 322, "aarch64": 281}[os.uname().machine]
 AT_FDCWD = -100
@@ -78,3 +83,37 @@ def cgroup_id() -> int:
 def start_ticks(pid: int) -> int:
     """Start of a process in hundredths of a second after boot."""
     return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
+
+
+_raw = ctypes.CDLL(None, use_errno=True).syscall
+_raw.restype = ctypes.c_long
+
+
+def call(name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
+    """A system call past the C library: its return code, or a negative errno."""
+    known = syscalls.number(name)
+    assert known is not None
+    return _result(_raw(known, *(ctypes.c_long(each) if isinstance(each, int) else each for each in arguments)))
+
+
+IN_A_CHILD = """
+import ctypes, json, os, sys
+from tests.kernel.calls import AT_FDCWD, call as syscall
+libc, said = ctypes.CDLL(None, use_errno=True), []
+root, rootfd = os.fsencode(sys.argv[1]), os.open(sys.argv[1], os.O_RDONLY)
+def call(name, *arguments):
+    ret = syscall(name, *arguments)
+    said.append(ret)
+    return ret
+def namespace():
+    assert libc.unshare(0x20000) == 0 and libc.mount(None, b"/", None, 0x4000 | 0x40000, None) == 0
+"""
+
+
+def in_a_child(code: str, root: Path) -> tuple[int, list[int]]:
+    """Run Python code that makes calls with `call(name, ...)` below the directory `root`; its process id, and what each call returned."""
+    command = [sys.executable, "-c", f"{IN_A_CHILD}\n{code}\nprint(json.dumps([os.getpid(), said]))", root]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == 0, done.stderr
+    pid, said = json.loads(done.stdout)
+    return pid, said

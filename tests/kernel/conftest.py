@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -40,5 +41,20 @@ def page_on_disk(tmp_path: Path) -> PageOnDisk:
         with path.open("r+b") as file:
             maps.append(mmap.mmap(file.fileno(), mmap.PAGESIZE))
         return ctypes.addressof(ctypes.c_char.from_buffer(maps[-1]))
+
+    return make
+
+
+@pytest.fixture(scope="package")
+def int80(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[int, int]]:
+    """Makes a 32-bit system call in a program of its own, see int80.c: its process id and what the call returned."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("there are no 32-bit calls")
+    program = tmp_path_factory.mktemp("int80") / "int80"
+    subprocess.run(["gcc", "-O1", "-o", program, Path(__file__).with_name("int80.c")], check=True)
+
+    def make(*words: object) -> tuple[int, int]:
+        child = subprocess.Popen([program, *map(str, words)], stdout=subprocess.PIPE)
+        return child.pid, int(child.communicate()[0])
 
     return make

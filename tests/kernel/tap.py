@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from infrasight.kernel import Records, Tracing, trace
+from infrasight.node.paths import placed, resolved
 from infrasight.schema import PROBES
 from infrasight.schema.events.process import FORK
 
@@ -21,7 +22,8 @@ LOOK_EVERY_S = 0.01
 
 
 class Record(dict[str, Any]):
-    """One record by member. Slots are cut to their length, `argv` is a list."""
+    """One record by member. Slots are cut to their length, `argv` is a list, `<path>_resolved` is where a path leads,
+    `<file>_placed` where an open file is."""
 
     @property
     def probe(self) -> str:
@@ -50,16 +52,16 @@ class Tap:
                 self._look()
 
     def _look(self) -> None:
-        ends = [(ring, ring.end()) for ring in self.tracing.rings if ring.layout.kind.name != "process"]
-        (life,) = [ring for ring in self.tracing.rings if ring.layout.kind.name == "process"]
-        for records in life.take(life.end(), 1 << 30):
+        ends = [(ring, ring.end()) for ring in self.tracing.rings if ring.name != "process"]
+        (life,) = [ring for ring in self.tracing.rings if ring.name == "process"]
+        for _, records in life.take(life.end(), 1 << 30):
             for action, pid, ppid in zip(records["action"].tolist(), records["pid"].tolist(), records["ppid"].tolist(), strict=True):
                 if action == FORK and ppid in self._family:
                     self._family.add(pid)
             self._keep("process", records)
         for ring, end in ends:
-            for records in ring.take(end, 1 << 30):
-                self._keep(ring.layout.name, records)
+            for layout, records in ring.take(end, 1 << 30):
+                self._keep(layout.name, records)
 
     def _keep(self, name: str, records: Records) -> None:
         ours = np.flatnonzero(np.isin(records["pid"], np.fromiter(self._family, np.uint32)))
@@ -94,6 +96,12 @@ def _record(name: str, records: Records, row: int) -> Record:
     for length in [name for name in values if name.endswith("_len")]:
         slot = length.removesuffix("_len")
         values[slot] = values[slot][: values[length]]
+    for flags in [name for name in values if name.endswith("_whole")]:
+        path = flags.removesuffix("_whole")
+        values[f"{path}_resolved"] = resolved(values[path], values[f"{path}_place"], values[flags])
+    for cut in [name for name in values if name.endswith("_cut")]:
+        slot = cut.removesuffix("_cut")
+        values[f"{slot}_placed"] = placed(values[slot], values[cut])
     if "argv" in values:
         values["argv"] = values["argv"].split(b"\0")[: values["argv"].count(b"\0") + (values["argv"][-1:] != b"\0" and bool(values["argv"]))]
     return Record(values, probe=probe, layout=name)

@@ -17,19 +17,11 @@ from tests import workloads
 from tests.kernel.calls import connect, me
 from tests.kernel.conftest import PageOnDisk
 from tests.kernel.maps import maps_of, values_of
+from tests.kernel.sockets import address_of, bound, in4, un
 from tests.kernel.tap import Interval, Record, Tap, eventually
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
 NOTHING = bytes(16)
-
-
-def address_of(record: Record, which: str, family: int) -> str:
-    return socket.inet_ntop(family, record[which][: 4 if family == socket.AF_INET else 16])
-
-
-def in4(port: int, host: str = "127.0.0.1") -> bytes:
-    """struct sockaddr_in."""
-    return struct.pack("<H", socket.AF_INET) + struct.pack(">H", port) + socket.inet_aton(host) + bytes(8)
 
 
 @contextmanager
@@ -159,6 +151,47 @@ def test_all_kinds_are_counted(tap: Tap, tmp_path: Path) -> None:
             assert (address_of(record, "daddr", family), record["dport"]) == (line["address"], line["port"])
 
 
+def test_where_a_unix_path_leads(tap: Tap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the address is spelled, by the server or by us: to the file, as the kernel found it."""
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real/deep")
+    there = os.path.realpath(tmp_path / "real" / "deep")
+    monkeypatch.chdir(tmp_path / "link")
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
+        with bound(b"s", kind) as server:
+            if kind != socket.SOCK_DGRAM:
+                server.listen()
+            for given in (b"s", b"../deep/s", bytes(tmp_path / "link" / "s"), b"/proc/self/cwd/s", b".//s"):
+                with socket.socket(socket.AF_UNIX, kind) as client:
+                    client.setblocking(False)
+                    with made(tap) as records:
+                        client.connect(given)
+                assert (records[0]["path"].rstrip(b"\0"), records[0]["path_resolved"]) == (given, os.fsencode(there) + b"/s")
+
+
+def test_where_a_unix_path_would_have_led(tap: Tap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = os.fsencode(os.path.realpath(tmp_path))
+    (tmp_path / "file").touch()
+    with bound(b"queue") as server, socket.socket(socket.AF_UNIX) as first:
+        server.listen(0)
+        first.connect(b"queue")
+        wanted = [
+            (b"no\xff\n/../s", errno.ENOENT, here + b"/s"),
+            (b"/no/./such", errno.ENOENT, b"/no/such"),
+            (b"file", errno.ECONNREFUSED, here + b"/file"),
+            (b"queue", errno.EAGAIN, here + b"/queue"),
+            (b"\0no such name", errno.ECONNREFUSED, b""),
+        ]
+        for path, error, resolved in wanted:
+            with socket.socket(socket.AF_UNIX) as client, made(tap) as records:
+                client.setblocking(False)
+                assert connect(client.fileno(), un(path), 2 + len(path)) == -error
+            (record,) = records
+            found = b"" if record["path"][:1] == b"\0" else record["path_resolved"]
+            assert (record["ret"], record["path"], found) == (-error, path, resolved)
+
+
 @pytest.mark.parametrize("how", ["killed", "exits"])
 def test_an_end_in_the_middle(tap: Tap, tmp_path: Path, how: str) -> None:
     """A connect that waits for a full queue, and whose process ends meanwhile: it is told, and nothing is left in the maps."""
@@ -170,7 +203,7 @@ def test_an_end_in_the_middle(tap: Tap, tmp_path: Path, how: str) -> None:
         server.bind(path)
         server.listen(0)
         first.connect(path)
-        maps = stack.enter_context(maps_of(tap.tracing._hooks))
+        maps = stack.enter_context(maps_of(tap.tracing))
         child = stack.enter_context(subprocess.Popen([sys.executable, "-S", "-c", thread, path], stdin=subprocess.PIPE))
         name = next(name for name in maps if name.startswith("connect_addr"))
         eventually(lambda: any(path in value for value in values_of(maps[name])))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import workloads
-from tests.kernel.calls import AT_FDCWD, failing_execve, me, start_ticks
+from tests.kernel.calls import AT_FDCWD, failing_execve, in_a_child, me, start_ticks
 from tests.kernel.conftest import PageOnDisk
 from tests.kernel.tap import Interval, Record, Tap
 
@@ -198,3 +198,136 @@ def test_a_process_in_a_cgroup_of_its_own(tap: Tap, own_cgroup: Path) -> None:
     before, after = tap.records("execve", pid=child.pid)
     assert (before["cgroup_id"], after["cgroup_id"]) == (me()["cgroup_id"], own_cgroup.stat().st_ino)
     assert before["cgroup_id"] != after["cgroup_id"]
+
+
+RUN = """
+def run(*arguments):
+    child = os.fork()
+    if not child:
+        syscall(*arguments)
+        os._exit(1)
+    said.append(child)
+    assert os.waitpid(child, 0)[1] == 0
+def argv(*words):
+    array = (ctypes.c_char_p * (len(words) + 1))(*words, None)
+    keep.append(array)
+    return ctypes.addressof(array)
+keep = []
+"""
+
+
+def executed(tap: Tap, code: str, root: Path) -> list[tuple[bytes, int, int]]:
+    """Where each program that `code` runs was, whether it is in memory only, and whether on an upper layer."""
+    _, pids = in_a_child(RUN + code, root)
+    records = [tap.one("execve", pid=pid) for pid in pids]
+    assert all(record["ret"] == 0 and record["path_whole"] & 1 for record in records)
+    return [(record["path_resolved"], record["exe_memfd"], record["exe_upper"]) for record in records]
+
+
+def test_where_the_program_is(tap: Tap, tmp_path: Path) -> None:
+    """However it was asked for, and wherever that starts."""
+    true = Path(TRUE).resolve()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "program").write_bytes(true.read_bytes())
+    (tmp_path / "a" / "program").chmod(0o755)
+    (tmp_path / "to").symlink_to("a/program")
+    code = """
+os.chdir(root + b"/a")
+run("execve", root + b"/to", argv(b"x"), None)
+run("execve", b"program", argv(b"x"), None)
+run("execve", b"../a/./program", argv(b"x"), None)
+run("execveat", rootfd, b"to", argv(b"x"), None, 0)
+run("execveat", rootfd, b"a/program", argv(b"x"), None, 0x100)
+run("execveat", os.open(root + b"/to", os.O_RDONLY), b"", argv(b"x"), None, 0x1000)
+run("execve", b"/bin/true", argv(b"x"), None)
+"""
+    here = bytes(tmp_path / "a" / "program")
+    assert executed(tap, code, tmp_path) == [(here, 0, 0)] * 6 + [(bytes(true), 0, 0)]
+
+
+@pytest.mark.parametrize("name", [b"", b"kworker", b"n" * 200])
+def test_a_program_in_memory(tap: Tap, tmp_path: Path, name: bytes) -> None:
+    """And a file of a tmpfs that is called as if it were, which is none."""
+    (tmp_path / "disk").mkdir()
+    code = f"""
+namespace()
+libc.mount(b"x", root + b"/disk", b"tmpfs", 0, None)
+memory = os.memfd_create({os.fsdecode(name)!r})
+program = open("/bin/true", "rb").read()
+os.write(memory, program)
+run("execveat", memory, b"", argv(b"x"), None, 0x1000)
+run("execve", b"/proc/self/fd/%d" % memory, argv(b"x"), None)
+for file in (b"memfd:x", b"other"):
+    fd = os.open(root + b"/disk/" + file, os.O_WRONLY | os.O_CREAT, 0o755)
+    os.write(fd, program)
+    os.close(fd)
+    run("execve", root + b"/disk/" + file, argv(b"x"), None)
+"""
+    disk = bytes(tmp_path / "disk")
+    expected = [(b"/memfd:" + name, 1, 0)] * 2 + [(disk + b"/memfd:x", 0, 0), (disk + b"/other", 0, 0)]
+    assert executed(tap, code, tmp_path) == expected
+
+
+def test_a_program_on_an_overlay(tap: Tap, tmp_path: Path) -> None:
+    """That of the image is on the lower layer; what was added, or copied up by a change, is on the upper one."""
+    code = """
+namespace()
+program = open("/bin/true", "rb").read()
+disk = root + b"/disk"
+os.mkdir(disk)
+assert libc.mount(b"x", disk, b"tmpfs", 0, None) == 0
+for each in (b"lower", b"upper", b"work", b"all"):
+    os.mkdir(disk + b"/" + each)
+def put(path):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o755)
+    os.write(fd, program)
+    os.close(fd)
+put(disk + b"/lower/image")
+put(disk + b"/lower/changed")
+put(disk + b"/upper/before")
+options = b"lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work" % (disk, disk, disk)
+assert libc.mount(b"x", disk + b"/all", b"overlay", 0, options) == 0, ctypes.get_errno()
+put(disk + b"/all/added")
+run("execve", disk + b"/all/changed", argv(b"x"), None)
+os.chmod(disk + b"/all/changed", 0o700)
+for file in (b"image", b"changed", b"before", b"added"):
+    run("execve", disk + b"/all/" + file, argv(b"x"), None)
+run("execve", disk + b"/upper/added", argv(b"x"), None)
+"""
+    every = bytes(tmp_path / "disk" / "all")
+    upper = bytes(tmp_path / "disk" / "upper" / "added")
+    names = [(b"changed", 0), (b"image", 0), (b"changed", 1), (b"before", 1), (b"added", 1)]
+    assert executed(tap, code, tmp_path) == [(every + b"/" + name, 0, up) for name, up in names] + [(upper, 0, 0)]
+
+
+def test_where_a_script_is(tap: Tap, tmp_path: Path) -> None:
+    """The kernel has only the interpreter open then, so a script is where its name leads."""
+    script = tmp_path / "script"
+    script.write_text("#!/bin/true\n")
+    script.chmod(0o755)
+    (tmp_path / "jail" / "bin").mkdir(parents=True)
+    code = """
+os.chdir(root)
+run("execve", root + b"/./script", argv(b"x"), None)
+run("execve", b"script", argv(b"x"), None)
+run("execve", b"jail/../script", argv(b"x"), None)
+"""
+    _, pids = in_a_child(RUN + code, tmp_path)
+    records = [tap.one("execve", pid=pid) for pid in pids]
+    assert [(record["path_resolved"], record["path_whole"], record["argv"][0]) for record in records] == [(bytes(script), 0, b"/bin/true")] * 3
+
+
+def test_where_a_program_was_looked_for(tap: Tap, tmp_path: Path) -> None:
+    """Of one that was not executed."""
+    code = """
+os.chdir(root)
+call("execve", b"absent-1", None, None)
+call("execveat", rootfd, b"./x/../absent-2", None, None, 0)
+call("execveat", AT_FDCWD, root + b"/absent-3", None, None, 0)
+call("execve", b"../" * 99 + b"absent-4", None, None)
+"""
+    pid, said = in_a_child(code, tmp_path)
+    here = bytes(tmp_path)
+    assert said == [-errno.ENOENT] * 4
+    found = [each["path_resolved"] for each in tap.records("execve", pid=pid, ret=-errno.ENOENT)]
+    assert found == [here + b"/absent-1", here + b"/absent-2", here + b"/absent-3", b"/absent-4"]

@@ -6,16 +6,18 @@ import pytest
 from infrasight.kernel import Records
 from infrasight.kernel.records import BLOCK
 from infrasight.schema import KINDS, PROBES
-from infrasight.schema.layout import Layout, layouts
+from infrasight.schema.kinds import records_of
+from infrasight.schema.layout import Layout, layouts, stride
 
 ALL = [each for name in PROBES for each in layouts(KINDS[name])]
 
 
 def view_of(layout: Layout, rows: int) -> np.ndarray:
     """Rubbish, but for lengths, which the kernel bounds."""
-    view = np.random.default_rng(3).integers(0, 256, rows * layout.stride, np.uint8).view(layout.dtype())
-    for slot in layout.kind.slots:
-        view[f"{slot.name}_len"] %= layout.member(slot.name).size + 1
+    apart = stride(records_of(layout.ring))
+    view = np.random.default_rng(3).integers(0, 256, rows * apart, np.uint8).view(layout.dtype(apart))
+    for area in layout.kind.areas:
+        view[f"{area.name}_len"] %= layout.member(area.name).size + 1
     return view
 
 
@@ -25,14 +27,14 @@ def test_everything_is_gathered(layout: Layout, rows: int) -> None:
     view = view_of(layout, min(rows, 200) if layout.long else rows)
     records = Records.gather(layout, view)
     assert len(records) == len(view)
-    assert set(records.columns) == {member.name for member in layout.members}
+    assert set(records.columns) == {member.name for member in layout.members} - {"_padding"}
     for name in layout.plain:
         assert records[name].tobytes() == np.ascontiguousarray(view[name]).tobytes()
         assert records[name].flags.c_contiguous
-    for slot in layout.kind.slots:
-        lengths = records[f"{slot.name}_len"]
-        inside = np.arange(layout.member(slot.name).size) < lengths[:, None]
-        assert np.array_equal(records[slot.name][inside], view[slot.name][inside])
+    for area in layout.kind.areas:
+        lengths = records[f"{area.name}_len"]
+        inside = np.arange(layout.member(area.name).size) < lengths[:, None]
+        assert np.array_equal(records[area.name][inside], view[area.name][inside])
     assert records.nbytes >= sum(column.nbytes for column in records.columns.values()) > 0
 
 
@@ -40,9 +42,9 @@ def test_everything_is_gathered(layout: Layout, rows: int) -> None:
 def test_a_length_that_is_rubbish_does_no_harm(layout: Layout) -> None:
     """As in a record that was discarded before it was filled."""
     view = view_of(layout, 3)
-    for slot in layout.kind.slots:
-        view[f"{slot.name}_len"] = 2**32 - 1
-        assert np.array_equal(Records.gather(layout, view)[slot.name], view[slot.name])
+    for area in layout.kind.areas:
+        view[f"{area.name}_len"] = 2**32 - 1
+        assert np.array_equal(Records.gather(layout, view)[area.name], view[area.name])
 
 
 def test_what_is_gathered_is_a_copy() -> None:

@@ -1,11 +1,11 @@
 """Starting and stopping: everything attaches here, nothing is left behind, we are not watched, and failures are one line."""
 
 import asyncio
+import gc
 import json
 import os
 import shlex
 import shutil
-import struct
 import subprocess
 import sys
 import threading
@@ -17,15 +17,18 @@ import pytest
 
 from infrasight.errors import KernelError
 from infrasight.kernel import Tracing, check, trace
-from infrasight.kernel.percpu import PerCpuCounters, _possible_cpus
+from infrasight.kernel.bpf import possible_cpus
+from infrasight.kernel.check import _verdict
+from infrasight.kernel.percpu import PerCpuCounters
 from infrasight.kernel.source import bpf_directory, exists, hooks
-from infrasight.schema import KINDS, PROBES
+from infrasight.kernel.syscalls import number
+from infrasight.schema import PROBES
 from infrasight.schema.events.process import FORK
-from infrasight.schema.layout import layouts
+from infrasight.schema.kinds import BUFFERS, records_of
 from tests import workloads
 from tests.kernel.calls import openat
-from tests.kernel.maps import maps_of, values_of
-from tests.kernel.tap import Tap, eventually, tapping
+from tests.kernel.maps import calls_of, maps_of
+from tests.kernel.tap import Interval, Tap, eventually, tapping
 
 real = pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")
 
@@ -47,6 +50,7 @@ def children(pid: int) -> dict[str, str]:
 
 
 def open_files() -> list[str]:
+    gc.collect()  # what earlier tests have dropped is closed
     return sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}"))
 
 
@@ -54,12 +58,24 @@ def open_files() -> list[str]:
 def test_everything_attaches_here(tap: Tap) -> None:
     tracing = tap.tracing
     assert tracing.failed == {}
-    wanted = {f"{hook.probe} {hook.place}" for probe in PROBES for hook in hooks(probe) if exists(hook)}
+    wanted = {f"{hook.probe} {hook.place}" for probe in PROBES for hook in hooks(probe) if exists(hook) and hook.how != "program"}
     assert set(tracing.attached) == wanted
-    assert len(wanted) >= 14
-    assert [ring.layout for ring in tracing.rings] == [each for probe in PROBES for each in layouts(KINDS[probe])]
+    assert len(tracing.attached) == len(wanted) >= 20
+    assert [(ring.name, ring.layouts) for ring in tracing.rings] == [(name, records_of(name)) for name in BUFFERS]
     assert not [line for line in children(os.getpid()).values() if "infrasight.kernel.loader" in line], "it would keep 140 MB"
     assert set(tracing.losses()) <= {(probe, reason) for probe in PROBES for reason in ("ring_full", "inflight_full")}
+
+
+def attached_to(tracing: Tracing) -> dict[str, set[str]]:
+    """Tracepoint -> the probes for which a program hangs on it; none where the system calls pass."""
+    found: dict[str, set[str]] = {}
+    for event in tracing._hooks:
+        found.setdefault(event.name, set()).update(event.probes)
+    return found
+
+
+LIFE = {f"sched_process_{event}": {"process"} for event in ("fork", "exec", "exit")}
+CALLS: dict[str, set[str]] = {"sys_enter": set(), "sys_exit": set()}
 
 
 @kernel_side
@@ -68,8 +84,7 @@ def test_nothing_is_left_open() -> None:
 
     async def once() -> None:
         tracing = await trace(("connect",), self_pid=os.getpid())
-        assert {ring.layout.name for ring in tracing.rings} == {"connect", "process"}
-        assert {name.split()[0] for name in tracing.attached} == {"connect", "process"}
+        assert attached_to(tracing) == {**LIFE, **CALLS}
         for _ in range(2):
             tracing.detach()
         for _ in range(2):
@@ -79,6 +94,98 @@ def test_nothing_is_left_open() -> None:
     for _ in range(3):
         asyncio.run(once())
     assert open_files() == before
+
+
+@kernel_side
+def test_only_what_runs_is_attached(tmp_path: Path) -> None:
+    """All are loaded, but a program at a tracepoint costs whoever passes it."""
+    (tmp_path / "file").touch()
+    with tapping(()) as tap:
+        tracing = tap.tracing
+        assert attached_to(tracing) == LIFE
+        tracing.apply(("execve",))
+        assert attached_to(tracing) == {**LIFE, **CALLS, "sched_process_exec": {"execve", "process"}}
+        tracing.apply(PROBES)
+        everything = attached_to(tracing)
+        tracing.apply(PROBES)
+        assert attached_to(tracing) == everything
+        tracing.apply(())
+        assert attached_to(tracing) == LIFE
+        interests = {call: tracing.maps["interests"].lookup(call.to_bytes(4, "little")) for call in tracing.calls}
+        assert {call for call, interest in interests.items() if interest != bytes(4)} == set()
+        with Interval() as interval:
+            openat(bytes(tmp_path / "file"))
+            subprocess.run(["/bin/true"], check=True)
+        assert not [each for probe in PROBES if probe != "process" for each in tap.records(probe) if each["enter_ns"] >= interval.start]
+        assert tap.records("process")
+
+
+@kernel_side
+def test_a_probe_that_comes_and_goes_disturbs_no_other(tmp_path: Path) -> None:
+    """Programs open files, in a known number, while another probe is switched on and off."""
+    times, count = 50, 1009
+    command = [workloads.build("opens"), "--dir", tmp_path, "--count", str(count), "--absent"]
+    (tmp_path / "mark").touch()
+    pids: list[int] = []
+    with tapping(("open",)) as tap:
+        for on in range(times):
+            opener = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            pids.append(opener.pid)
+            tap.tracing.apply(("open", "chmod"))
+            os.chmod(tmp_path / "mark", 0o600 + on % 2)
+            tap.tracing.apply(("open",))
+            os.chmod(tmp_path / "mark", 0o604)
+            assert opener.wait() == 0
+        opened = Counter(each["pid"] for each in tap.records("open", pid=set(pids)) if each["path"].startswith(bytes(tmp_path)))
+        assert opened == dict.fromkeys(pids, count), tap.tracing.losses()
+        chmods = tap.records("chmod", pid=os.getpid())
+        assert [each["mode"] for each in chmods] == [0o600 + on % 2 for on in range(times)], "on means on, and off means off, at once"
+
+
+@kernel_side
+def test_a_call_of_which_the_end_was_not_seen(tmp_path: Path) -> None:
+    """Nobody wanted any call when it ended. What the thread does next, while they are wanted again, is not taken for its end."""
+    os.mkfifo(tmp_path / "fifo")
+    reader, writer = os.pipe()
+
+    def open_and_read() -> None:
+        fd = os.open(tmp_path / "fifo", os.O_RDONLY)
+        os.read(reader, 1)
+        os.getppid()
+        os.close(fd)
+
+    with tapping(("open",)) as tap, maps_of(tap.tracing) as maps:
+        thread = threading.Thread(target=open_and_read)
+        thread.start()
+        eventually(lambda: any(call.in_flight and call.number == number("openat") for call in calls_of(maps)))
+        tap.tracing.apply(())
+        os.close(os.open(tmp_path / "fifo", os.O_WRONLY))
+        eventually(lambda: "pipe" in Path(f"/proc/self/task/{thread.native_id}/wchan").read_text())
+        tap.tracing.apply(("open",))
+        os.write(writer, b".")
+        thread.join()
+        assert tap.records("open", tid=thread.native_id) == []
+    os.close(reader)
+    os.close(writer)
+
+
+@kernel_side
+def test_a_call_that_was_begun_while_its_probe_ran(tmp_path: Path) -> None:
+    """It ends when nobody wants it any more, and is not told; its place is free again for a call that is."""
+    os.mkfifo(tmp_path / "fifo")
+    with tapping(("open",)) as tap, maps_of(tap.tracing) as maps:
+        thread = threading.Thread(target=lambda: os.close(os.open(tmp_path / "fifo", os.O_RDONLY)))
+        thread.start()
+        eventually(lambda: any(call.in_flight and call.number == number("openat") for call in calls_of(maps)))
+        tap.tracing.apply(())
+        tap.tracing.apply(("chmod",))
+        os.close(os.open(tmp_path / "fifo", os.O_WRONLY))
+        thread.join()
+        os.chmod(tmp_path / "fifo", 0o611)
+        tap.tracing.apply(("open",))
+        assert [each for each in tap.records("open") if each["path"].endswith(b"/fifo")] == []
+        assert tap.one("chmod", pid=os.getpid())["mode"] == 0o611
+        assert not [call for call in calls_of(maps) if call.in_flight and call.number == number("openat")]
 
 
 @kernel_side
@@ -106,19 +213,20 @@ def test_who_is_not_watched(tmp_path: Path) -> None:
     assert len(told) == 2
 
 
+@pytest.mark.serial  # it would fill the rings of others too
 @kernel_side
 def test_a_full_ring_is_counted(tmp_path: Path) -> None:
     """What is read and what was lost make up what was done. Nobody reads meanwhile."""
     tracing = asyncio.run(trace(("open",), self_pid=os.getpid()))
     with tracing:
-        (ring,) = [ring for ring in tracing.rings if ring.layout.name == "open"]
-        count = ring.layout.ring_bytes // ring.layout.stride + 5003
+        (ring,) = [ring for ring in tracing.rings if ring.name == "open"]
+        count = BUFFERS["open"].bytes // ring.stride + 5003
         binary = workloads.build("opens")
         done = subprocess.run(["/bin/sh", "-c", f"{binary} --dir {tmp_path} --count {count} --absent; exit $?"], capture_output=True, check=True)
         tracing.detach()
         taken = ring.take(ring.end(), 1 << 30)
         lost = tracing.losses()["open", "ring_full"]
-    ours = sum(np.count_nonzero(records["pid"] == json.loads(done.stdout)["pid"]) for records in taken)
+    ours = sum(np.count_nonzero(records["pid"] == json.loads(done.stdout)["pid"]) for _, records in taken)
     assert ours + lost >= count
     assert ours <= count
     assert lost >= 5003
@@ -148,8 +256,8 @@ async def test_a_probe_of_which_a_part_is_missing(tmp_path: Path, monkeypatch: p
         "import infrasight.kernel.source as s\nthere = s.exists\ns.exists = lambda hook: 'openat2' not in hook.name and there(hook)\n"
     )
     with await trace(("open",), self_pid=os.getpid()) as tracing:
-        assert "open enter:openat" in tracing.attached
-        assert "open enter:openat2" not in tracing.attached
+        assert "open exit:openat" in tracing.attached
+        assert "open exit:openat2" not in tracing.attached
         assert tracing.failed == {}
 
 
@@ -158,7 +266,7 @@ async def test_a_probe_of_which_a_part_is_missing(tmp_path: Path, monkeypatch: p
 async def test_a_probe_that_the_kernel_refuses_leaves_the_others(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(bpf_directory(), tmp_path / "bpf")
     file = tmp_path / "bpf" / "connect.c"
-    file.write_text(file.read_text().replace("    bool unread =", f"    {damage}\n    bool unread ="))
+    file.write_text(file.read_text().replace("ENTER(connect, connect)\n{\n", f"ENTER(connect, connect)\n{{\n    {damage}\n"))
     assert damage in file.read_text()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "sitecustomize.py").write_text(
@@ -167,8 +275,30 @@ async def test_a_probe_that_the_kernel_refuses_leaves_the_others(damage: str, tm
     with await trace(PROBES, self_pid=os.getpid()) as tracing:
         assert list(tracing.failed) == ["connect"]
         assert "\n" not in tracing.failed["connect"]
-        assert {each.split()[0] for each in tracing.attached} == set(PROBES) - {"connect"}
-        assert "connect" not in {ring.layout.name for ring in tracing.rings}
+        assert "connect enter:connect" not in tracing.attached
+        assert {each.split()[0] for each in tracing.attached} - {"connect"} == set(PROBES) - {"connect"}
+        assert [verdict[:2] for verdict in [_verdict("connect", tracing.attached, tracing.failed)]] == [("connect", False)]
+
+
+@kernel_side
+async def test_a_tracepoint_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe says so, whenever it is asked for, and the others run."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "sitecustomize.py").write_text(
+        "import infrasight.kernel.source as s\n"
+        "made = s.program\n"
+        "def program(probes):\n"
+        "    text, programs = made(probes)\n"
+        "    old, new = 'raw__execve__sched_process_exec', 'no_such_event'\n"
+        "    return text, [s.Program(each.function, (s.Hook('execve', 'raw', new),)) if each.function == old else each for each in programs]\n"
+        "s.program = program\n"
+    )
+    with await trace(("open",), self_pid=os.getpid()) as tracing:
+        assert tracing.failed == {}
+        tracing.apply(("open", "execve"))
+        assert tracing.failed == {"execve": "no_such_event: not attached: No such file or directory"}
+        assert "execve raw:no_such_event" not in tracing.attached
+        assert attached_to(tracing) == {**LIFE, **CALLS}
 
 
 def only_places(places: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,13 +308,13 @@ def only_places(places: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @kernel_side
-async def test_calls_whose_places_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_whose_places_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty threads in a call at once, and four places for them."""
     only_places(4, tmp_path, monkeypatch)
     fifos = [tmp_path / f"fifo{number}" for number in range(20)]
     for fifo in fifos:
         os.mkfifo(fifo)
-    with await trace(("open",), self_pid=1) as tracing:
+    with tapping(("open",)) as tap:
         readers = [threading.Thread(target=lambda fifo=fifo: os.close(os.open(fifo, os.O_RDONLY))) for fifo in fifos]
         for reader in readers:
             reader.start()
@@ -192,17 +322,12 @@ async def test_calls_whose_places_are_taken(tmp_path: Path, monkeypatch: pytest.
             os.close(os.open(fifo, os.O_WRONLY))
         for reader in readers:
             reader.join()
-        (ring,) = (ring for ring in tracing.rings if ring.layout.name == "open")
-        seen = Counter(
-            bytes(path[:length])
-            for records in ring.take(ring.end(), 1 << 24)
-            for path, length, pid in zip(records["path"], records["path_len"], records["pid"], strict=True)
-            if pid == os.getpid()
-        )
-        assert {path: count for path, count in seen.items() if b"/fifo" in path} == {os.fsencode(fifo): 2 for fifo in fifos}
-        assert tracing.losses() == {}
+        seen = Counter(each["path"] for each in tap.records("open", pid=os.getpid()) if b"/fifo" in each["path"])
+        assert seen == {os.fsencode(fifo): 2 for fifo in fifos}
+        assert tap.tracing.losses() == {}
 
 
+@pytest.mark.serial  # it would fill the rings of others too
 @kernel_side
 def test_threads_that_race_for_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They open as fast as they can, with one place for all: nothing is told of another thread, nothing is lost and not counted."""
@@ -235,11 +360,11 @@ thread.join()
 def test_a_place_is_free_when_its_thread_is_gone(end: str) -> None:
     """Also when it took on the id of its leader, by exec. The mark is given as the directory, which an absolute path does not need."""
     mark = int.from_bytes(os.urandom(3), "little") | 1 << 30
-    with tapping(("open",)) as tap, maps_of(tap.tracing._hooks) as maps:
+    with tapping(("open",)) as tap, maps_of(tap.tracing) as maps:
         subprocess.run([sys.executable, "-S", "-c", ANOTHER_THREAD, str(mark), end], check=True)
         assert len(tap.records("open", dirfd=mark)) == 2
-        calls = [struct.unpack_from("<7Q", value) for value in values_of(maps["calls"]) if value]
-        assert [call for call in calls if mark in call and (call[0] or call[-1])] == []
+        assert [call for call in calls_of(maps) if mark in call.args and (call.task or call.in_flight or call.claims)] == []
+        assert [call for call in calls_of(maps) if mark in call.args], "what was there is left, or this would prove nothing"
 
 
 def loader(path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
@@ -249,7 +374,7 @@ def loader(path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     monkeypatch.setattr(sys, "executable", str(path))
 
 
-ANSWER = 'channel.recv(4096); channel.sendall(b\'{"attached": ["open a:b"], "failed": {}, "rings": ["open"], "descriptors": 4}\\n\')'
+ANSWER = """channel.recv(4096); channel.sendall(b'{"attached": ["open a:b"], "failed": {}, "maps": {"losses": [4, 8]}, "events": [{}, {}, {}]}\\n')"""
 
 
 @pytest.mark.parametrize(
@@ -261,7 +386,7 @@ ANSWER = 'channel.recv(4096); channel.sendall(b\'{"attached": ["open a:b"], "fai
         (ANSWER, "ended too early"),
         (f"{ANSWER}; socket.send_fds(channel, [b'.'], [0, 1])", "ended too early"),
         ('channel.recv(4096); channel.sendall(b\'{"error": "no compiler"}\\n\')', "^no compiler$"),
-        ('channel.recv(4096); channel.sendall(b\'{"attached": [], "failed": {"open": "refused"}}\\n\')', "^refused$"),
+        ('channel.recv(4096); channel.sendall(b\'{"attached": [], "failed": {"open": "refused"}, "maps": {}, "events": []}\\n\')', "^refused$"),
     ],
     ids=["killed", "silent", "half an answer", "no descriptors", "too few descriptors", "cannot", "nothing attached"],
 )
@@ -286,7 +411,7 @@ async def test_a_check_of_a_machine_that_cannot(tmp_path: Path, monkeypatch: pyt
 def test_possible_cpus(text: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "possible").write_text(text)
     monkeypatch.setattr("builtins.open", lambda *_: (tmp_path / "possible").open())
-    assert _possible_cpus() == count
+    assert possible_cpus() == count
 
 
 def test_counters_that_cannot_be_read() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from infrasight.kernel import Records
-from infrasight.schema import KINDS
-from infrasight.schema.layout import Layout, layout
+from infrasight.schema import KINDS, PROBES
+from infrasight.schema.layout import Layout, layout, stride
 
 RUBBISH = np.random.default_rng(7)
 TICK = 10_000_000
@@ -18,16 +18,20 @@ def layout_of(name: str) -> Layout:
     return layout(KINDS[name.removesuffix("_long")], long=name.endswith("_long"))
 
 
-def make(name: str, rows: int, **values: Any) -> Records:
-    """`rows` records; `values` by member, one for all or one a row. A slot is given as its bytes, its length follows."""
+def make(name: str, rows: int, /, **values: Any) -> Records:
+    """`rows` records; `values` by member, one for all or one a row. An area is given as its bytes, its length follows."""
     each = layout_of(name)
-    view = RUBBISH.integers(0, 256, rows * each.stride, np.uint8).view(each.dtype())
+    apart = stride([each])
+    view = RUBBISH.integers(0, 256, rows * apart, np.uint8).view(each.dtype(apart))
     view["enter_ns"] >>= 4  # times that fit
+    view["probe"] = PROBES.index(each.kind.name)
     for member in each.members:
         if member.ctype.startswith("char["):
             view[member.name] = b""
-    for slot in each.kind.slots:
-        view[f"{slot.name}_len"] %= each.member(slot.name).size + 1
+    for area in each.kind.areas:
+        view[f"{area.name}_len"] %= each.member(area.name).size + 1
+        if f"{area.name}_whole" in (view.dtype.names or ()):
+            view[f"{area.name}_whole"] &= 3
     for key, value in values.items():
         per_row = value if isinstance(value, (list, np.ndarray, range)) else [value] * rows
         assert len(per_row) == rows
@@ -52,8 +56,28 @@ def together(*parts: Records) -> Records:
     return Records(columns, sum(map(len, parts)))
 
 
-def life(action: int, pid: int, start: int, *, ppid: int = 0, parent_start: int = 0, at: int = 0, comm: bytes = b"", parent: bytes = b"") -> Records:
-    """One `process` record; starts are in ticks."""
+def names(path: bytes) -> bytes:
+    """An absolute path as the kernel tells it: the last name first, each ended by a NUL."""
+    return b"".join(name + b"\0" for name in reversed(path.removeprefix(b"/").split(b"/"))) if path else b""
+
+
+def life(
+    action: int,
+    pid: int,
+    start: int,
+    *,
+    ppid: int = 0,
+    parent_start: int = 0,
+    at: int = 0,
+    comm: bytes = b"",
+    parent: bytes = b"",
+    exec_id: int = 0,
+    file: bytes = b"",
+    cwd: bytes = b"",
+    cwd_key: int = 0,
+    cut: int = 0,
+) -> Records:
+    """One `process` record; starts are in ticks, `file` and `cwd` paths."""
     return make(
         "process",
         1,
@@ -71,4 +95,9 @@ def life(action: int, pid: int, start: int, *, ppid: int = 0, parent_start: int 
         gid=0,
         comm=comm,
         parent_comm=parent,
+        exec_id=exec_id,
+        file=[names(file)],
+        cwd=[names(cwd)],
+        cwd_key=cwd_key,
+        cut=cut,
     )

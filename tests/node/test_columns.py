@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infrasight.kernel import Records
 from infrasight.node.columns import (
     Distinct,
     constant,
     encode_bytes,
     encode_c_strings,
     encode_padded,
+    encode_pairs,
     named,
     numbers,
     pack,
@@ -49,7 +51,7 @@ def test_c_strings(texts: list[bytes]) -> None:
 
 
 def test_c_strings_that_fill_their_slot() -> None:
-    for name, width in (("open", 151), ("open", 152), ("open_long", 4095), ("open_long", 4096), ("execve", 128)):
+    for name, width in (("open", 119), ("open", 120), ("open_long", 4095), ("open_long", 4096), ("execve", 128)):
         texts = [b"x" * width, b"", b"y" * (width - 1), b"x" * width]
         assert plain(encode_c_strings(make(name, 4, path=texts), "path")) == texts
 
@@ -60,6 +62,38 @@ def test_bytes(texts: list[bytes]) -> None:
     encoded = encode_bytes(make("connect", len(texts), path=texts), "path")
     assert plain(encoded) == texts
     assert compact(encoded)
+
+
+def with_places(name: str, each: list[tuple[bytes, bytes, int]]) -> Records:
+    paths, places, flags = (list(column) for column in zip(*each, strict=True))
+    return make(name, len(each), path=paths, path_place=places, path_whole=flags)
+
+
+@quick
+@given(st.lists(st.tuples(NO_NUL, ANY, st.integers(0, 3)), min_size=1, max_size=30), st.sampled_from(["open", "open_long", "chmod"]))
+def test_pairs(each: list[tuple[bytes, bytes, int]], name: str) -> None:
+    """Whatever lies behind the strings, two rows are one pair when both strings and the number are the same."""
+    pairs = encode_pairs(with_places(name, each), "path", "path_place", "path_whole")
+    assert [pairs.values[code] for code in pairs.codes] == each
+    assert len(set(pairs.values)) == len(pairs.values) == len(set(each))
+    assert plain(pairs.name([b"|".join([one, other, b"%d" % number]) for one, other, number in pairs.values])) == [
+        b"|".join([one, other, b"%d" % number]) for one, other, number in each
+    ]
+
+
+def test_pairs_that_look_alike_joined() -> None:
+    """Where one string ends and the other begins is part of it."""
+    given = [(b"ab", b"c", 0), (b"a", b"bc", 0), (b"", b"abc", 0), (b"ab", b"c", 0)]
+    pairs = encode_pairs(with_places("open", given), "path", "path_place", "path_whole")
+    assert [pairs.values[code] for code in pairs.codes] == given
+    assert encode_pairs(make("open", 0), "path", "path_place", "path_whole").values == []
+
+
+def test_full_pairs() -> None:
+    one, other = b"x" * 4096, b"y" * 4096
+    given = [(one, other, 1), (one, b"", 2), (b"", other, 3)]
+    pairs = encode_pairs(with_places("open_long", given), "path", "path_place", "path_whole")
+    assert [pairs.values[code] for code in pairs.codes] == given
 
 
 def words(text: bytes) -> list[bytes]:

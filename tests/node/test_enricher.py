@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from infrasight.kernel import Records
 from infrasight.node.enricher import Enricher
 from infrasight.node.flow import Batch, Drain, Loss
 from infrasight.node.identity import Identity
-from infrasight.node.processes import Processes
+from infrasight.node.processes import Processes, Scan
 from infrasight.schema import KINDS, arrow_schema
-from infrasight.schema.columns import Type
-from infrasight.schema.events.process import EXEC, EXIT, FORK
+from infrasight.schema.columns import Source, Type
+from infrasight.schema.events.process import CWD, EXEC, EXIT, FORK
 from infrasight.wire.codec import decode, encode
-from tests.actors.clock import settle
-from tests.node.records import TICK, layout_of, life, make, together
+from tests.node.collector import until
+from tests.node.records import TICK, layout_of, life, make, names, together
 
 OFFSET = 1_763_000_000_000_000_000
 HEAD: dict[str, Any] = {
@@ -36,6 +37,13 @@ HEAD: dict[str, Any] = {
     "gid": [0, 4_000_000_001, 0],
     "ns_pid": [100, 1, 100],
     "comm": [b"bash", b"\xff\x1b[31m\n", b""],
+    "exec_id": [1, 3, 2],
+    "euid": [0, 4_000_000_002, 33],
+    "login_uid": [2**32 - 1, 1000, 0],
+    "session_id": [2**32 - 1, 1, 0],
+    "tty": [0, 136 << 20 | 3, 4 << 20 | 65],
+    "cap_effective": [2**41 - 1, 0, 1 << 21],
+    "cwd_key": [0, 2**64 - 1, 77],
 }
 
 
@@ -53,7 +61,8 @@ def enricher_of(tmp_path: Path, *family: int, inbox: Mailbox[Drain] | None = Non
 
 
 def drain(*data: tuple[str, Records], life: list[Records] | None = None, losses: list[Loss] | None = None) -> Drain:
-    return Drain(life or [], [(layout_of(name), records) for name, records in data], losses or [], OFFSET)
+    told = [(layout_of(name), records) for name, records in data]
+    return Drain(life=life or [], data=told, losses=losses or [], accounts=[], wall_offset_ns=OFFSET)
 
 
 def rows(batch: Batch) -> list[dict[str, Any]]:
@@ -77,13 +86,16 @@ def who(enricher: Enricher, row: int) -> dict[str, Any]:
     """What the first columns of row `row` of HEAD have to be."""
     identity = Identity("nöde", "boot")
     process_id = int(identity.of(np.array(HEAD["start_ns"], np.uint64), np.array(HEAD["pid"], np.uint32))[row])
-    same = ("pid", "tid", "ppid", "uid", "gid", "ns_pid", "cgroup_id", "comm")
+    same = ("pid", "tid", "ppid", "uid", "gid", "ns_pid", "cgroup_id", "comm", "euid", "login_uid", "session_id", "cap_effective")
     return {
         "ts": HEAD["enter_ns"][row] + OFFSET,
         "node": "nöde".encode(),
         "user": b"root" if row != 1 else b"4000000000",
         "group": b"root" if row != 1 else b"4000000001",
         "process_id": process_id,
+        "tty": [b"", b"pts/3", b"ttyS1"][row],
+        "exe": b"",
+        "cwd": b"",
         **{name: HEAD[name][row] for name in same},
     }
 
@@ -91,19 +103,48 @@ def who(enricher: Enricher, row: int) -> dict[str, Any]:
 CALL = ("ret", "latency_ns")
 EXPECTED: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "execve": (
-        {"path": [b"/bin/\xff", b"", b"x" * 128], "argv": [b"a\0\0b c\0", b"", b"cut off"], "argv_truncated": [0, 0, 1]},
+        {
+            "path": [b"/bin/\xff", b"", b"x" * 128],
+            "path_place": [names(b"/usr/bin/\xff"), b"", names(b"/srv")],
+            "path_whole": [1, 0, 0],
+            "argv": [b"a\0\0b c\0", b"", b"cut off"],
+            "argv_truncated": [0, 0, 1],
+            "exe_memfd": [0, 1, 0],
+            "exe_upper": [0, 0, 1],
+        },
         [
-            {"path": b"/bin/\xff", "argv": [b"a", b"", b"b c"], "argv_truncated": 0},
-            {"path": b"", "argv": [], "argv_truncated": 0},
-            {"path": b"x" * 128, "argv": [b"cut off"], "argv_truncated": 1},
+            {
+                "path": b"/bin/\xff",
+                "path_resolved": b"/usr/bin/\xff",
+                "argv": [b"a", b"", b"b c"],
+                "argv_truncated": 0,
+                "exe_memfd": 0,
+                "exe_upper": 0,
+            },
+            {"path": b"", "path_resolved": b"", "argv": [], "argv_truncated": 0, "exe_memfd": 1, "exe_upper": 0},
+            {
+                "path": b"x" * 128,
+                "path_resolved": b"/srv/" + b"x" * 128,
+                "argv": [b"cut off"],
+                "argv_truncated": 1,
+                "exe_memfd": 0,
+                "exe_upper": 1,
+            },
         ],
     ),
     "open": (
-        {"path": [b"/etc/\x1b]0;\n", b"", b"x" * 151], "flags": [0o100, 2**32 - 1, 0], "mode": [0o644, 0, 2], "dirfd": [-100, 3, -1]},
+        {
+            "path": [b"/etc/\x1b]0;\n", b"", b"../" + b"x" * 117],
+            "path_place": [b"", names(b"/a file"), names(b"/srv/data")],
+            "path_whole": [0, 1, 2],
+            "flags": [0o100, 2**32 - 1, 0],
+            "mode": [0o644, 0, 2],
+            "dirfd": [-100, 3, -1],
+        },
         [
-            {"path": b"/etc/\x1b]0;\n", "flags": 0o100, "mode": 0o644, "dirfd": -100},
-            {"path": b"", "flags": 2**32 - 1, "mode": 0, "dirfd": 3},
-            {"path": b"x" * 151, "flags": 0, "mode": 2, "dirfd": -1},
+            {"path": b"/etc/\x1b]0;\n", "path_resolved": b"/etc/\x1b]0;\n", "flags": 0o100, "mode": 0o644, "dirfd": -100},
+            {"path": b"", "path_resolved": b"/a file", "flags": 2**32 - 1, "mode": 0, "dirfd": 3},
+            {"path": b"../" + b"x" * 117, "path_resolved": b".../srv/" + b"x" * 117, "flags": 0, "mode": 2, "dirfd": -1},
         ],
     ),
 }
@@ -126,22 +167,33 @@ def connects() -> tuple[dict[str, list[Any]], list[dict[str, Any]]]:
     inet, inet6, unix = int(socket.AF_INET), int(socket.AF_INET6), int(socket.AF_UNIX)
     rubbish = b"\xaa" * 16
     table = [
-        # family, dport, daddr, socket family, type, protocol, saddr, sport, path
+        # family, dport, daddr, socket family, type, protocol, saddr, sport, path, its place and whether that is the file itself
         (
-            (inet, 443, four + rubbish[4:], inet, 1, 6, four + rubbish[4:], 40000, b""),
-            (b"inet", b"tcp", b"10.0.0.255", 443, b"10.0.0.255", 40000, b""),
+            (inet, 443, four + rubbish[4:], inet, 1, 6, four + rubbish[4:], 40000, b"", b"", 0),
+            (b"inet", b"tcp", b"10.0.0.255", 443, b"10.0.0.255", 40000, b"", b""),
         ),
-        ((inet6, 53, six, inet6, 2, 17, bytes(16), 0, b""), (b"inet6", b"udp", b"2001:db8::1", 53, b"::", 0, b"")),
-        ((unix, 0, rubbish, unix, 1, 0, rubbish, 0, b"/run/s\0"), (b"unix", b"stream", b"", 0, b"", 0, b"/run/s")),
-        ((unix, 0, rubbish, unix, 2, 0, rubbish, 0, b"\0a\0\xff"), (b"unix", b"dgram", b"", 0, b"", 0, b"@a\0\xff")),
-        ((unix, 0, rubbish, unix, 5, 0, rubbish, 0, b""), (b"unix", b"seqpacket", b"", 0, b"", 0, b"")),
-        ((unix, 0, rubbish, unix, 1, 0, rubbish, 0, b"p" * 108), (b"unix", b"stream", b"", 0, b"", 0, b"p" * 108)),
-        ((16, 0, rubbish, 16, 3, 99, rubbish, 0, b""), (b"16", b"99", b"", 0, b"", 0, b"")),
-        ((inet, 9, four + bytes(12), 0, 0, 0, bytes(16), 0, b""), (b"inet", b"", b"10.0.0.255", 9, b"", 0, b"")),
+        ((inet6, 53, six, inet6, 2, 17, bytes(16), 0, b"", b"", 0), (b"inet6", b"udp", b"2001:db8::1", 53, b"::", 0, b"", b"")),
+        (
+            (unix, 0, rubbish, unix, 1, 0, rubbish, 0, b"/var/run/s\0", names(b"/run/s"), 1),
+            (b"unix", b"stream", b"", 0, b"", 0, b"/var/run/s", b"/run/s"),
+        ),
+        (
+            (unix, 0, rubbish, unix, 1, 0, rubbish, 0, b"./s\0rubbish", names(b"/run"), 0),
+            (b"unix", b"stream", b"", 0, b"", 0, b"./s", b"/run/s"),
+        ),
+        ((unix, 0, rubbish, unix, 2, 0, rubbish, 0, b"\0a\0\xff", b"", 0), (b"unix", b"dgram", b"", 0, b"", 0, b"@a\0\xff", b"")),
+        ((unix, 0, rubbish, unix, 5, 0, rubbish, 0, b"", b"", 0), (b"unix", b"seqpacket", b"", 0, b"", 0, b"", b"")),
+        (
+            (unix, 0, rubbish, unix, 1, 0, rubbish, 0, b"/" + b"p" * 107, b"", 0),
+            (b"unix", b"stream", b"", 0, b"", 0, b"/" + b"p" * 107, b"/" + b"p" * 107),
+        ),
+        ((16, 0, rubbish, 16, 3, 99, rubbish, 0, b"", b"", 0), (b"netlink", b"99", b"", 0, b"", 0, b"", b"")),
+        ((inet, 9, four + bytes(12), 0, 0, 0, bytes(16), 0, b"", b"", 0), (b"inet", b"", b"10.0.0.255", 9, b"", 0, b"", b"")),
     ]
-    members = ("family", "dport", "daddr", "socket_family", "socket_type", "socket_protocol", "saddr", "sport", "path")
-    columns = ("family", "protocol", "daddr", "dport", "saddr", "sport", "path")
+    members = ("family", "dport", "daddr", "socket_family", "socket_type", "socket_protocol", "saddr", "sport", "path", "path_place", "path_whole")
+    columns = ("family", "protocol", "daddr", "dport", "saddr", "sport", "path", "path_resolved")
     raw = {member: [given[place] for given, _ in table] for place, member in enumerate(members)}
+    raw["path_place_cut"] = [0] * len(table)
     return {**raw, "fd": list(range(-1, len(table) - 1))}, [
         {**dict(zip(columns, told, strict=True)), "fd": place - 1} for place, (_, told) in enumerate(table)
     ]
@@ -183,6 +235,30 @@ def test_life_is_learned_before_the_events_are_told(enricher: Enricher) -> None:
     assert enricher.processes.unknown == 0
 
 
+def test_the_program_that_ran_then(enricher: Enricher) -> None:
+    """A drain may hold the exec and, of the same process, events of before and after it."""
+    born = together(
+        life(FORK, 100, 11, ppid=9, comm=b"sh"),
+        life(EXEC, 100, 11, exec_id=1, file=b"/bin/first", comm=b"first"),
+        life(EXEC, 100, 11, exec_id=2, file=b"/bin/second \xff", comm=b"second"),
+        life(FORK, 200, 12, ppid=100, parent_start=11, exec_id=2),
+    )
+    told = list(enricher.batches(drain(("open", make("open", 3, **{**HEAD, "exec_id": [1, 2, 2]}, **EXPECTED["open"][0])), life=[born])))
+    assert [row["exe"] for row in rows(told[1])] == [b"/bin/first", b"/bin/second \xff", b"/bin/second \xff"]
+    assert [row["exe"] for row in rows(told[0])] == [b"", b"/bin/first", b"/bin/second \xff", b"/bin/second \xff"]
+
+
+def test_the_working_directory_then(enricher: Enricher) -> None:
+    """The kernel tells what a number stands for, once; that is no row."""
+    first = list(enricher.batches(drain(life=[together(life(CWD, 100, 11, cwd_key=77, cwd=b"/home/\xff"), life(CWD, 9, 9, cwd_key=5, cwd=b"/"))])))
+    assert first == []
+    found = rows(one(enricher, drain(("open", make("open", 3, **HEAD, **EXPECTED["open"][0])))))
+    assert [row["cwd"] for row in found] == [b"", b"", b"/home/\xff"]
+    moved = life(CWD, 100, 11, cwd_key=77, cwd=b"/moved", cut=2)
+    found = rows(one(enricher, drain(("open", make("open", 3, **HEAD, **EXPECTED["open"][0])), life=[moved])))
+    assert [row["cwd"] for row in found] == [b"", b"", b".../moved"]
+
+
 def test_an_exit_that_is_told_twice_is_one_row(enricher: Enricher) -> None:
     end = life(EXIT, 10, 1)
     assert [batch.columns.num_rows for batch in enricher.batches(drain(life=[together(end, end)]))] == [1]
@@ -214,13 +290,16 @@ def test_an_empty_drain_makes_nothing(enricher: Enricher) -> None:
     assert list(enricher.batches(drain())) == []
 
 
-@pytest.mark.parametrize("name", ["execve", "execve_long", "open", "open_long", "connect", "process"])
+@pytest.mark.parametrize(
+    "name", ["execve", "execve_long", "open", "open_long", "connect", "connect_long", "chmod", "mount_long", "ptrace", "process"]
+)
 @pytest.mark.parametrize("count", [1, 1000])
 def test_rubbish_does_no_harm(name: str, count: int, enricher: Enricher) -> None:
     """Whatever lies in the records, there is a batch that the wire takes; the kernel bounds only the lengths."""
     records = make(name, count, action=FORK) if name == "process" else make(name, count)
-    if not name.startswith(("connect", "process")):
-        records["path"][records["path"] == 0] = 1
+    for slot in layout_of(name).kind.slots:
+        if slot.source in (Source.USER, Source.PATH):
+            records[slot.name][records[slot.name] == 0] = 1
     given = drain(life=[records]) if name == "process" else drain((name, records))
     assert len(rows(one(enricher, given))) == count
 
@@ -240,16 +319,33 @@ async def test_order_is_kept(tmp_path: Path) -> None:
 
 
 async def test_the_table_is_primed_once_and_again_when_life_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Again beside everything else: what is told meanwhile does not wait. Losses while /proc is looked at are mended afterwards, not at once."""
     inbox: Mailbox[Drain] = Mailbox("in", limit=100)
     enricher = enricher_of(tmp_path, inbox=inbox)
-    primed: list[int] = []
-    monkeypatch.setattr(enricher.processes, "prime", lambda: primed.append(1))
+    scans, learned, go = [], [], threading.Event()
+
+    def scan() -> Scan:
+        scans.append(1)
+        assert len(scans) == 1 or go.wait(10)
+        return Scan({}, {})
+
+    monkeypatch.setattr(enricher.processes, "scan", scan)
+    monkeypatch.setattr(enricher.processes, "learn", learned.append)
     task = asyncio.create_task(enricher.run())
     await inbox.put(drain(losses=[Loss("open", "ring_full", 1, 0, 1)]))
-    await inbox.put(drain(losses=[Loss("process", "ring_full", 1, 0, 1)]))
+    for _ in range(3):
+        await inbox.put(drain(losses=[Loss("process", "ring_full", 1, 0, 1)]))
+    await until(lambda: len(scans) == 2 and not inbox.statistics().depth)
+    assert len(learned) == 1
+    go.set()
+    await until(lambda: enricher._scan is not None and enricher._scan.done())
+    await inbox.put(drain())
+    await until(lambda: len(learned) == 2)
+    assert len(scans) == 2, "it is not due yet"
+    enricher._scan_due_s = 0.0
+    await inbox.put(drain())
+    await until(lambda: len(scans) == 3)
     inbox.close()
     await task
-    assert len(primed) == 2
-    await settle()
     await enricher.run()
-    assert len(primed) == 2, "a restart does not forget"
+    assert len(scans) == 3, "a restart does not forget"

@@ -25,7 +25,7 @@ class Gone(io.StringIO):
 
 
 async def printed(output: str, stream: io.StringIO, *kinds: str) -> list[str]:
-    inbox: Mailbox[Batch] = Mailbox("in", limit=10)
+    inbox: Mailbox[Batch] = Mailbox("in", limit=len(KINDS))
     for kind in kinds:
         await inbox.put(Batch(kind, batch(kind, 24), START_NS))
     inbox.close()

@@ -1,8 +1,6 @@
 """The reader, over rings in memory files: how often it looks, what it counts, and that nothing stays behind."""
 
 import asyncio
-import dataclasses
-import mmap
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,15 +8,15 @@ import pytest
 
 from infrasight.actors import Mailbox
 from infrasight.errors import MailboxClosed
-from infrasight.kernel import Ring
+from infrasight.kernel import Records, Ring
 from infrasight.node import reader as module
 from infrasight.node.flow import Drain, Loss
-from infrasight.node.reader import BUSY_S, FILL_WANTED, IDLE_S, TAKE_BYTES, Reader
-from infrasight.schema import KINDS
-from infrasight.schema.layout import layout
+from infrasight.node.reader import BUSY_S, FILL_WANTED, IDLE_S, Reader
+from infrasight.schema.kinds import records_of
 from tests.actors.clock import settle
 from tests.kernel.memory_ring import MemoryRing, record_of
 from tests.node.collector import until
+from tests.node.records import layout_of, make
 
 
 class Clock:
@@ -45,9 +43,12 @@ class Kernel:
 
     def __init__(self) -> None:
         self.memory = {
-            name: MemoryRing(layout(dataclasses.replace(KINDS[name], ring_bytes=4 * mmap.PAGESIZE, long_ring_bytes=4 * mmap.PAGESIZE), long=long))
-            for name, long in (("open", False), ("execve", True), ("process", False))
+            "open": MemoryRing(*records_of("open"), pages=8),
+            "file": MemoryRing(*records_of("file"), pages=8),
+            "long": MemoryRing(*records_of("long"), pages=16),
+            "process": MemoryRing(*records_of("process"), pages=32),
         }
+        self.accounts: dict[str, Any] = {}
         self.lost: dict[tuple[str, str], int] = {}
         self.detached = 0
         self.reads = 0
@@ -63,9 +64,11 @@ class Kernel:
     def detach(self) -> None:
         self.detached += 1
 
-    def happens(self, kind: str, *numbers: int) -> None:
+    def happens(self, ring: str, *numbers: int, kind: str = "") -> None:
+        """Records of a kind, the first of its ring unless it is said."""
+        of = next(each for each in records_of(ring) if not kind or each.kind.name == kind)
         for number in numbers:
-            assert self.memory[kind].produce(record_of(self.memory[kind].layout, enter_ns=number))
+            assert self.memory[ring].produce(record_of(of, enter_ns=number))
 
 
 @pytest.fixture
@@ -103,7 +106,7 @@ async def test_one_look(kernel: Kernel, clock: Clock) -> None:
     assert not await reader._look()
     kernel.happens("open", 1, 2)
     kernel.happens("process", 3)
-    kernel.happens("execve", 4)
+    kernel.happens("long", 4, kind="execve")
     assert await reader._look()
     (drain,) = drains(outbox)
     assert numbers_of(drain) == ([3], [("open", [1, 2]), ("execve_long", [4])])
@@ -111,6 +114,20 @@ async def test_one_look(kernel: Kernel, clock: Clock) -> None:
     assert drain.losses == []
     assert reader.events == {"process": 1, "open": 2, "execve": 1}
     assert not await reader._look()
+
+
+async def test_kinds_that_share_a_ring(kernel: Kernel) -> None:
+    """Each by itself, and each counted by its own name, long and short ones together."""
+    reader, outbox = reader_of(kernel)
+    kernel.happens("file", 1, kind="chmod")
+    kernel.happens("file", 2, 3, kind="mount")
+    kernel.happens("file", 4, kind="chmod")
+    kernel.happens("long", 5, kind="mount")
+    kernel.happens("long", 6, kind="open")
+    await reader._look()
+    (drain,) = drains(outbox)
+    assert sorted(numbers_of(drain)[1]) == [("chmod", [1, 4]), ("mount", [2, 3]), ("mount_long", [5]), ("open_long", [6])]
+    assert reader.events == {"chmod": 2, "mount": 3, "open": 1}
 
 
 async def test_events_of_unknown_processes_wait(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,9 +150,87 @@ async def test_events_of_unknown_processes_wait(kernel: Kernel, monkeypatch: pyt
     assert [numbers_of(drain) for drain in drains(outbox)] == [([], [("open", [1])]), ([2], [("open", [3])])]
 
 
-def test_process_life_is_always_read_whole() -> None:
+async def test_process_life_is_always_read_whole(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise an event might come before the fork of its process."""
-    assert layout(KINDS["process"]).ring_bytes <= TAKE_BYTES
+    monkeypatch.setattr(module, "TAKE_BYTES", kernel.memory["process"].stride)
+    reader, outbox = reader_of(kernel)
+    kernel.happens("process", *range(100))
+    kernel.happens("open", 7, 8, 9, 10)
+    await reader._look()
+    (drain,) = drains(outbox)
+    assert numbers_of(drain) == (list(range(100)), [("open", [7])])
+
+
+async def test_until_when_all_has_come(kernel: Kernel, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until now, unless some is left in a ring: that came after all that was taken from it."""
+    reader, outbox = reader_of(kernel)
+    kernel.happens("open", 1, 2)
+    await reader._look()
+    monkeypatch.setattr(module, "TAKE_BYTES", kernel.memory["open"].stride * 2)
+    kernel.happens("open", 3, 5, 7, 9)
+    await reader._look()
+    await reader._look()
+    kernel.happens("open", 11)
+    kernel.memory["open"].reserve()
+    await reader._look()
+    kernel.happens("process", 12)
+    await reader._look()
+    assert [drain.whole_until_ns for drain in drains(outbox)] == [clock.now_ns, 5, clock.now_ns, 11, 0]
+
+
+class Accounts:
+    """So many pieces of accounts."""
+
+    def __init__(self, kind: str, pieces: int) -> None:
+        self.layout, self.pieces, self.running, self.intervals = layout_of(kind), pieces, True, 0
+
+    def read(self) -> Iterator[Records]:
+        for number in range(self.pieces):
+            yield make(self.layout.name, 1, enter_ns=number)
+
+    def next_interval(self) -> None:
+        self.intervals += 1
+
+
+async def test_accounts_come_in_pieces(kernel: Kernel, clock: Clock) -> None:
+    """One a look, so that the rings are read in between; and it is said when a kind is through."""
+    kernel.accounts = {"resource": Accounts("resource", 2), "syscall_freq": Accounts("syscall_freq", 1), "off": Accounts("resource", 1)}
+    kernel.accounts["off"].running = False
+    reader, outbox = reader_of(kernel)
+    await reader._look()
+    assert drains(outbox) == []
+    clock.now_ns += 11 * 10**9
+    assert reader._something()
+    told = []
+    while await reader._look():
+        kernel.happens("open", 1)
+        (drain,) = drains(outbox)
+        told.append(([(each.name, records["enter_ns"].tolist()) for each, records in drain.accounts], drain.swept, len(drain.data)))
+        if not drain.accounts and not drain.swept:
+            break
+    assert told == [
+        ([("resource", [0])], "", 0),
+        ([("resource", [1])], "", 1),
+        ([], "resource", 1),
+        ([("syscall_freq", [0])], "", 1),
+        ([], "syscall_freq", 1),
+        ([], "", 1),
+    ]
+    assert [each.intervals for each in kernel.accounts.values()] == [1, 1, 0]
+    await reader._look()
+    assert reader._wait_s > BUSY_S
+    assert [drain.accounts for drain in drains(outbox)] == [[]], "that was all until the next interval"
+
+
+async def test_stopping_looks_at_all_accounts_again(kernel: Kernel, clock: Clock) -> None:
+    """Also in the middle of looking."""
+    kernel.accounts = {"resource": Accounts("resource", 3)}
+    reader, outbox = reader_of(kernel)
+    clock.now_ns += 11 * 10**9
+    await reader._look()
+    reader.stop()
+    await reader.run()
+    assert [records["enter_ns"].tolist() for drain in drains(outbox) for _, records in drain.accounts] == [[0], [0], [1], [2]]
 
 
 def test_an_event_is_seen_soon_enough() -> None:
@@ -152,7 +247,7 @@ async def test_the_wait_adapts(kernel: Kernel) -> None:
     assert reader._wait_s == IDLE_S, "it is less full than wanted"
     kernel.happens("open", *range(60))
     await reader._look()
-    assert reader._wait_s == pytest.approx(IDLE_S * FILL_WANTED / (60 / 64))
+    assert reader._wait_s == pytest.approx(IDLE_S * FILL_WANTED / (60 * kernel.memory["open"].stride / kernel.memory["open"].size))
     for _ in range(5):
         kernel.happens("open", *range(60))
         await reader._look()
@@ -206,7 +301,7 @@ async def test_losses_are_told_once_a_second_and_exactly(kernel: Kernel, clock: 
 
 async def test_stopping_drains(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tracing ends first; then everything that the rings hold is read, in as many looks as it takes, and what was lost last."""
-    monkeypatch.setattr(module, "TAKE_BYTES", 10 * 256)
+    monkeypatch.setattr(module, "TAKE_BYTES", 10 * kernel.memory["open"].stride)
     reader, outbox = reader_of(kernel)
     task = asyncio.create_task(reader.run())
     await settle()

@@ -7,16 +7,19 @@ import pyarrow as pa
 import pytest
 
 from infrasight.schema import KINDS, LOSS_REASONS, PROBES, Kind, Type, arrow, arrow_schema, ddl, protobuf
-from infrasight.schema.layout import CTYPES
-from infrasight.schema.parts import HEAD
+from infrasight.schema.columns import Buffer, Source
+from infrasight.schema.kinds import BUFFERS, records_of
+from infrasight.schema.layout import CTYPES, layouts
+from infrasight.schema.parts import CALL, HEAD, INTERVAL, WHO
 
+SHARED = {column.name for column in (*WHO, *CALL)}
 ALL = pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 
 
 def test_kinds_have_numbers_and_names_of_their_own() -> None:
     assert len({kind.number for kind in KINDS.values()}) == len(KINDS)
-    numbers = {"execve": 1, "open": 2, "connect": 3, "process": 4, "loss": 5, "chmod": 6, "ptrace": 7, "mount": 8, "umount": 9}
-    assert {name: kind.number for name, kind in KINDS.items()} == numbers
+    released = {"execve": 1, "open": 2, "connect": 3, "process": 4, "loss": 5, "chmod": 6, "ptrace": 7, "mount": 8, "umount": 9}
+    assert {name: kind.number for name, kind in KINDS.items() if name in released} == released
     assert set(PROBES) == KINDS.keys() - {"loss"}
     assert all(name == kind.name for name, kind in KINDS.items())
 
@@ -35,8 +38,30 @@ def test_a_column_means_the_same_in_every_kind() -> None:
     seen: dict[str, tuple[int, Type]] = {}
     for kind in KINDS.values():
         for column in kind.columns:
-            if column.number < 20 and kind.origin == "kernel":
+            if column.name in SHARED and kind.origin == "kernel":
                 assert seen.setdefault(column.name, (column.number, column.type)) == (column.number, column.type)
+    assert set(seen) == SHARED
+
+
+@pytest.mark.parametrize("kind", [KINDS[name] for name in PROBES], ids=lambda kind: kind.name)
+def test_every_kind_begins_with_who_did_it(kind: Kind) -> None:
+    assert kind.columns[: len(WHO)] == WHO
+    then = INTERVAL if kind.account else () if kind.name == "process" else CALL
+    own = kind.columns[len(WHO) + len(then) :]
+    assert kind.columns[len(WHO) : len(WHO) + len(then)] == then
+    assert all(20 <= column.number < 101 for column in own)
+    assert not {column.name for column in own} & SHARED
+
+
+@pytest.mark.parametrize("kind", [KINDS[name] for name in PROBES], ids=lambda kind: kind.name)
+def test_a_path_says_where_it_leads(kind: Kind) -> None:
+    """Beside each column for a path as given."""
+    names = [column.name for column in kind.columns]
+    for slot in kind.slots:
+        if slot.source is Source.PATH:
+            at = names.index(slot.name)
+            assert names[at + 1] == f"{slot.name}_resolved"
+            assert kind.columns[at + 1].number == kind.columns[at].number + 1
 
 
 @ALL
@@ -75,20 +100,23 @@ def test_text_is_a_dictionary_of_bytes() -> None:
 @pytest.mark.parametrize(
     ("kind", "columns"),
     [
-        ("execve", "path argv argv_truncated"),
-        ("open", "path flags mode dirfd"),
-        ("connect", "family protocol daddr dport saddr sport path fd"),
+        ("execve", "path path_resolved argv argv_truncated exe_memfd exe_upper"),
+        ("open", "path path_resolved flags mode dirfd"),
+        ("connect", "family protocol daddr dport saddr sport path path_resolved fd name"),
+        ("chmod", "path path_resolved mode dirfd fd flags"),
+        ("ptrace", "request target_pid addr data"),
     ],
 )
 def test_names_that_people_rely_on(kind: str, columns: str) -> None:
-    who = "ts node pid tid ppid uid gid user group comm ns_pid cgroup_id process_id parent_id ancestors ret latency_ns"
+    who = "ts node pid tid ppid uid gid user group comm ns_pid cgroup_id process_id parent_id ancestors"
+    who += " euid login_uid session_id tty cap_effective exe cwd ret latency_ns"
     assert [column.name for column in KINDS[kind].columns] == [*who.split(), *columns.split()]
 
 
 def test_names_of_the_other_kinds() -> None:
-    assert [column.name for column in KINDS["process"].columns][-4:] == ["ancestors", "action", "exit_code", "signal"]
+    assert [column.name for column in KINDS["process"].columns][-4:] == ["cwd", "action", "exit_code", "signal"]
     assert [column.name for column in KINDS["loss"].columns] == ["ts", "node", "since", "probe", "reason", "count"]
-    assert tuple(LOSS_REASONS) == ("ring_full", "inflight_full")
+    assert tuple(LOSS_REASONS) == ("ring_full", "inflight_full", "accounts_full", "throttled", "repeated")
 
 
 def test_an_unknown_column_is_a_key_error() -> None:
@@ -100,10 +128,25 @@ def test_an_unknown_column_is_a_key_error() -> None:
 
 @pytest.mark.parametrize("kind", [KINDS[name] for name in PROBES], ids=lambda kind: kind.name)
 def test_what_the_kernel_writes_is_declared_soundly(kind: Kind) -> None:
-    names = [field.name for field in (*HEAD, *kind.fields)] + [slot.name for slot in kind.slots] + [f"{slot.name}_len" for slot in kind.slots]
+    names = [member.name for each in layouts(kind)[:1] for member in each.members]
     assert len(set(names)) == len(names)
-    assert all(field.ctype in CTYPES or re.fullmatch(r"(char|u8)\[\d+\]", field.ctype) for field in (*HEAD, *kind.fields))
-    assert all(slot.short <= slot.long for slot in kind.slots)
-    for ring_bytes in (kind.ring_bytes, kind.long_ring_bytes):
-        assert ring_bytes >= 1 << 16
-        assert ring_bytes & (ring_bytes - 1) == 0, "the kernel takes powers of two only"
+    assert all(field.ctype in CTYPES or re.fullmatch(r"(char|u8|u32)\[\d+\]", field.ctype) for field in (*HEAD, *kind.fields))
+    assert all(area.short <= area.long for area in kind.areas)
+    assert kind.composed or all(slot.short == slot.long for slot in kind.slots if slot.source is Source.OWN), "it is in the draft, which has one size"
+    assert kind.ring in BUFFERS
+
+
+@pytest.mark.parametrize("buffer", BUFFERS.values(), ids=lambda each: each.name)
+def test_rings_can_be_made(buffer: Buffer) -> None:
+    assert buffer.bytes >= 1 << 20
+    assert buffer.bytes & (buffer.bytes - 1) == 0, "the kernel takes powers of two only"
+    assert records_of(buffer.name), "nothing goes through it"
+
+
+def test_every_record_goes_through_one_ring() -> None:
+    """And process life through one of its own."""
+    through = [record.name for buffer in BUFFERS for record in records_of(buffer)]
+    assert sorted(through) == sorted(record.name for name in PROBES for record in layouts(KINDS[name]))
+    assert [record.name for record in records_of("process")] == ["process"]
+    assert all(record.long for record in records_of("long"))
+    assert records_of("nothing") == ()

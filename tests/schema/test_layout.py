@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from infrasight.schema import KINDS, PROBES, Field, Kind, Slot
-from infrasight.schema.c import declarations, struct
-from infrasight.schema.layout import CTYPES, RECORD_HEADER_BYTES, Layout, Member, layout, layouts
+from infrasight.schema.c import declarations, shapes, struct
+from infrasight.schema.columns import Source
+from infrasight.schema.kinds import BUFFERS, records_of
+from infrasight.schema.layout import CTYPES, HEAD_BYTES, RECORD_HEADER_BYTES, Layout, Member, layout, layouts, payload_bytes, stride
+from infrasight.schema.parts import HEAD
 
 ALL = [each for name in PROBES for each in layouts(KINDS[name])]
 each_layout = pytest.mark.parametrize("record", ALL, ids=lambda each: each.name)
@@ -25,18 +28,53 @@ def test_members_follow_each_other_aligned(record: Layout) -> None:
         end = member.offset + member.size
     assert 0 <= record.size - end < 8
     assert record.size % 8 == 0
-    assert record.stride == RECORD_HEADER_BYTES + record.size
-    assert record.stride % 8 == 0
 
 
 def test_sizes_that_were_chosen() -> None:
-    assert layout(KINDS["open"]).stride == 256, "it divides every ring size, so that the record that everything depends on never wraps"
-    assert [each.name for each in ALL][:6] == ["execve", "execve_long", "open", "open_long", "connect", "process"]
+    """Memory of the kernel and time to read: what grows is to grow on purpose."""
+    assert [each.name for each in ALL][:7] == ["execve", "execve_long", "open", "open_long", "connect", "connect_long", "process"]
+    assert (HEAD_BYTES, stride(records_of("open")), stride(records_of("process"))) == (120, 376, 624)
+    assert all(4096 < each.size < 20_480 for each in ALL if each.long)
+    assert all(each.size < 1024 for each in ALL if not each.long and not each.kind.account)
 
 
-def test_slots_that_are_read_as_words_can_be() -> None:
-    for name in ("execve", "open"):
-        assert all(member.size % 8 == 0 for each in layouts(KINDS[name]) for member in each.members if member.name in ("path", "argv"))
+@pytest.mark.parametrize("ring", BUFFERS)
+def test_records_of_a_ring_are_as_far_apart_as_the_largest_needs(ring: str) -> None:
+    records = records_of(ring)
+    assert stride(records) == RECORD_HEADER_BYTES + max(each.size for each in records)
+    assert stride(records) % 8 == 0, "or the kernel would round it up"
+
+
+@each_layout
+def test_every_record_begins_with_the_head(record: Layout) -> None:
+    """In 8-byte words that the programs copy, the fields of the kind after it."""
+    assert [(member.name, member.ctype) for member in record.members[: len(HEAD)]] == [(field.name, field.ctype) for field in HEAD]
+    after = next((member for member in record.members[len(HEAD) :] if member.name != "_padding"), None)
+    assert after is None or after.offset == HEAD_BYTES
+    first = next((member.offset for member in record.members if member.name.endswith("_len")), record.size)
+    assert first == HEAD_BYTES + payload_bytes(record.kind)
+
+
+@each_layout
+def test_areas_can_be_read_as_words(record: Layout) -> None:
+    """The kernel reads them so, and the node masks them so, but for what a probe reads itself."""
+    uneven = {slot.name for slot in record.kind.slots if slot.source is Source.OWN}
+    for area in record.kind.areas:
+        member = record.member(area.name)
+        assert member.size == (area.long if record.long else area.short)
+        assert area.name in uneven or member.size % 8 == 0
+
+
+def test_kinds_of_one_shape_look_alike() -> None:
+    """One program makes the records of all of them."""
+    found = shapes()
+    assert sorted(kind.name for shape in found for kind in shape.kinds) == sorted(name for name in PROBES if not KINDS[name].composed)
+    for shape in found:
+        plain = [[(m.ctype, m.offset) for m in layout(kind).members if m.offset >= HEAD_BYTES + payload_bytes(kind)] for kind in shape.kinds]
+        assert plain == plain[:1] * len(plain)
+        assert len({(kind.ring, kind.two_sizes, payload_bytes(kind)) for kind in shape.kinds}) == 1
+    places = [place for shape in found for place in shape.programs.values()]
+    assert len(set(places)) == len(places)
 
 
 @pytest.mark.needs("gcc")
@@ -56,17 +94,18 @@ def test_any_order_of_fields_is_laid_out_as_c_does(tmp_path: Path) -> None:
 def test_both_sizes_begin_alike() -> None:
     for name in PROBES:
         first, *more = layouts(KINDS[name])
-        slots = len(KINDS[name].slots)
-        common = list(first.members[: len(first.members) - slots])
+        areas = len(KINDS[name].areas)
+        common = list(first.members[: len(first.members) - areas])
+        assert len(common) >= len(HEAD)
         for each in more:
-            assert list(each.members[: len(each.members) - slots]) == common
+            assert list(each.members[: len(each.members) - areas]) == common
 
 
 def test_there_is_no_record_of_what_the_node_makes_itself() -> None:
     with pytest.raises(ValueError, match="loss has no such record"):
         layout(KINDS["loss"])
-    with pytest.raises(ValueError, match="connect has no such record"):
-        layout(KINDS["connect"], long=True)
+    with pytest.raises(ValueError, match="ptrace has no such record"):
+        layout(KINDS["ptrace"], long=True)
     with pytest.raises(KeyError):
         layout(KINDS["open"]).member("nothing")
 
@@ -109,7 +148,8 @@ def test_numpy_reads_what_c_writes(tmp_path: Path) -> None:
     written, at = subprocess.run([binary], capture_output=True, check=True).stdout, 0
     for record in ALL:
         data = (1 << 31 | 12345).to_bytes(RECORD_HEADER_BYTES, "little") + written[at : at + record.size]
-        (read,) = np.frombuffer(data.ljust(record.stride, b"\xff"), record.dtype(), 1)
+        apart = stride(records_of(record.ring))
+        (read,) = np.frombuffer(data.ljust(apart, b"\xff"), record.dtype(apart), 1)
         at += record.size
         assert read["_length"] == 1 << 31 | 12345
         for member, value in values[record.name]:

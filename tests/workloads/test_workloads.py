@@ -39,6 +39,7 @@ def test_opens_are_counted_by_call_and_result(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 7
 
 
+@pytest.mark.serial  # it would fill the rings of others too
 def test_absent_opens_all_fail(tmp_path: Path) -> None:
     said = workloads.run("opens", "--dir", tmp_path, "--seconds", 0.05, "--absent")
     assert said["opens"] == said["enoent"]["openat"] > 0

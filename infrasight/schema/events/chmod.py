@@ -1,7 +1,7 @@
 """Permissions changed."""
 
-from infrasight.schema.columns import Column, Field, Kind, Slot, Type
-from infrasight.schema.parts import CALL, PATH_MAX, WHO
+from infrasight.schema.columns import Column, Field, Kind, Slot, Source, Type
+from infrasight.schema.parts import CALL, PATH_MAX, WHO, path_columns
 
 CHMOD = Kind(
     "chmod",
@@ -10,7 +10,7 @@ CHMOD = Kind(
     columns=(
         *WHO,
         *CALL,
-        Column("path", Type.TEXT, 20, "The path, as given; empty for fchmod.", codec="ZSTD(1)"),
+        *path_columns("path", 30, "The path, as given; empty for fchmod."),
         Column("mode", Type.U32, 21, "The new permission bits.", codec="ZSTD(1)"),
         Column("dirfd", Type.I32, 22, "Directory that a relative path starts from; -100 (AT_FDCWD) is the working directory.", codec="ZSTD(1)"),
         Column("fd", Type.I32, 23, "The file itself, for fchmod; else -1.", codec="ZSTD(1)"),
@@ -22,7 +22,6 @@ CHMOD = Kind(
         Field("fd", "s32", "file descriptor"),
         Field("flags", "u32", "AT_* flags"),
     ),
-    slots=(Slot("path", 152, PATH_MAX, "the path as given"),),
-    ring_bytes=1 << 18,
-    long_ring_bytes=1 << 18,
+    slots=(Slot("path", 120, PATH_MAX, "the path as given", Source.PATH),),
+    ring="file",
 )

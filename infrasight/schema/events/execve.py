@@ -1,7 +1,7 @@
 """Programs executed."""
 
-from infrasight.schema.columns import Column, Field, Kind, Slot, Type
-from infrasight.schema.parts import ARGV_MAX, CALL, PATH_MAX, WHO
+from infrasight.schema.columns import Column, Field, Kind, Slot, Source, Type
+from infrasight.schema.parts import ARGV_MAX, CALL, PATH_MAX, WHO, path_columns
 
 EXECVE = Kind(
     "execve",
@@ -11,15 +11,21 @@ EXECVE = Kind(
     columns=(
         *WHO,
         *CALL,
-        Column("path", Type.TEXT, 20, "The file asked for, as given.", codec="ZSTD(1)"),
+        *path_columns("path", 30, "The file asked for, as given."),
         Column("argv", Type.WORDS, 21, f"The arguments, argv[0] first; {ARGV_MAX} bytes at most.", codec="ZSTD(1)"),
         Column("argv_truncated", Type.BOOL, 22, "Whether `argv` is not all: too long, or, of an exec that failed early, not in memory."),
+        Column("exe_memfd", Type.BOOL, 23, "Whether the program that runs now is no file but memory (memfd_create)."),
+        Column("exe_upper", Type.BOOL, 24, "Whether the program that runs now is on an overlay's upper layer: in a container, not of its image."),
     ),
-    fields=(Field("argv_truncated", "u32", "whether argv was cut"),),
+    fields=(
+        Field("argv_truncated", "u32", "whether argv was cut"),
+        Field("exe_memfd", "u32", "whether the program is in memory only"),
+        Field("exe_upper", "u32", "whether the program is on the upper layer of an overlay"),
+    ),
     slots=(
-        Slot("path", 128, PATH_MAX, "the file asked for"),
-        Slot("argv", 256, ARGV_MAX, "arguments, each ended by a NUL"),
+        Slot("path", 128, PATH_MAX, "the file asked for", Source.PATH),
+        Slot("argv", 256, ARGV_MAX, "arguments, each ended by a NUL", Source.OWN),
     ),
-    ring_bytes=1 << 20,
-    long_ring_bytes=1 << 20,
+    ring="execve",
+    composed=True,
 )

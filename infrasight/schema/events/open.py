@@ -1,7 +1,7 @@
 """Files opened."""
 
-from infrasight.schema.columns import Column, Field, Kind, Slot, Type
-from infrasight.schema.parts import CALL, PATH_MAX, WHO
+from infrasight.schema.columns import Column, Field, Kind, Slot, Source, Type
+from infrasight.schema.parts import CALL, PATH_MAX, WHO, path_columns
 
 OPEN = Kind(
     "open",
@@ -10,7 +10,7 @@ OPEN = Kind(
     columns=(
         *WHO,
         *CALL,
-        Column("path", Type.TEXT, 20, "The path, as given.", codec="ZSTD(1)"),
+        *path_columns("path", 30, "The path, as given."),
         Column("flags", Type.U32, 21, "O_* flags (include/uapi/asm-generic/fcntl.h).", codec="ZSTD(1)"),
         Column("mode", Type.U32, 22, "Permission bits for a file that is created.", codec="ZSTD(1)"),
         Column("dirfd", Type.I32, 23, "Directory that a relative path starts from; -100 (AT_FDCWD) is the working directory.", codec="ZSTD(1)"),
@@ -20,7 +20,6 @@ OPEN = Kind(
         Field("mode", "u32", "permission bits"),
         Field("dirfd", "s32", "directory file descriptor"),
     ),
-    slots=(Slot("path", 152, PATH_MAX, "the path as given"),),
-    ring_bytes=16 << 20,
-    long_ring_bytes=1 << 20,
+    slots=(Slot("path", 120, PATH_MAX, "the path as given", Source.PATH),),
+    ring="open",
 )

@@ -1,10 +1,10 @@
 """Life of processes."""
 
-from infrasight.schema.columns import Column, Field, Kind, Type
+from infrasight.schema.columns import Column, Field, Kind, Slot, Source, Type
 from infrasight.schema.parts import COMM_LEN, WHO
 
-FORK, EXEC, EXIT = 1, 2, 3
-"""`action` of a record (bpf/process.c)."""
+FORK, EXEC, EXIT, CWD = 1, 2, 3, 4
+"""`action` of a record (bpf/process.c). CWD is no row: it tells what directory a key stands for, before the first event there."""
 
 PROCESS = Kind(
     "process",
@@ -18,8 +18,16 @@ PROCESS = Kind(
     ),
     fields=(
         Field("parent_start_ns", "u64", "start of the parent process, boot-time clock"),
-        Field("action", "u32", "1 fork, 2 exec, 3 exit"),
+        Field("action", "u32", "1 fork, 2 exec, 3 exit, 4 cwd"),
         Field("status", "u32", "wait status, on exit"),
+        Field("cut", "u32", "1 there is more of `file`, 2 of `cwd`"),
+        Field("unused", "u32", ""),
         Field("parent_comm", f"char[{COMM_LEN}]", "name of the parent process"),
     ),
+    slots=(
+        Slot("file", 256, 256, "on exec the program", Source.OWN),
+        Slot("cwd", 192, 192, "on exec and cwd the working directory", Source.OWN),
+    ),
+    ring="process",
+    composed=True,
 )

@@ -62,5 +62,4 @@ PTRACE = Kind(
         Field("data", "u64", "data"),
         Field("target_pid", "s32", "thread id"),
     ),
-    ring_bytes=1 << 18,
 )

@@ -4,33 +4,59 @@
 # This file has been @generated
 
 __all__ = (
+    "Accept",
     "Ack",
     "AckVerdict",
     "Batch",
+    "Bind",
+    "Bpf",
+    "Capset",
     "Chmod",
+    "Chroot",
     "CollectorBase",
     "Connect",
+    "Dns",
+    "Dup",
     "EdgeStatus",
     "Event",
     "EventsBase",
     "Execve",
     "Hello",
+    "IoUringSetup",
     "KindStatus",
+    "Link",
+    "Listen",
     "Loss",
+    "MemfdCreate",
+    "Mkdir",
+    "Mmap",
+    "Module",
     "Mount",
+    "Mprotect",
     "NodeStatus",
     "Open",
     "Process",
+    "ProcessVm",
     "Ptrace",
     "QueryRequest",
     "QueryResponse",
+    "Rename",
+    "Resource",
+    "Setid",
+    "Setns",
     "ShipRequest",
     "ShipResponse",
+    "Socket",
     "StatusRequest",
     "StatusResponse",
     "SubscribeRequest",
     "SubscribeResponse",
+    "Symlink",
+    "SyscallFreq",
     "Umount",
+    "Unlink",
+    "Unshare",
+    "Userfaultfd",
     "Welcome",
 )
 
@@ -89,6 +115,191 @@ class AckVerdict(betterproto2.Enum):
 
 
 @dataclass(eq=False, repr=False)
+class Accept(betterproto2.Message):
+    """
+    A connection was accepted, or failed to be (accept, accept4). `ret` is the file descriptor of the new socket, and both ends are as it has them.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    family: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    Address family of the socket: inet, inet6, unix and so on, or its number.
+    """
+
+    protocol: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
+    """
+    tcp, udp, or the number; for unix sockets stream, dgram or seqpacket.
+    """
+
+    daddr: "str" = betterproto2.field(22, betterproto2.TYPE_STRING)
+    """
+    Address that the connection came from; empty for unix sockets, and where the call failed.
+    """
+
+    dport: "int" = betterproto2.field(23, betterproto2.TYPE_UINT32)
+    """
+    Port that it came from.
+    """
+
+    saddr: "str" = betterproto2.field(24, betterproto2.TYPE_STRING)
+    """
+    Local address; where the call failed, the one listened on.
+    """
+
+    sport: "int" = betterproto2.field(25, betterproto2.TYPE_UINT32)
+    """
+    Local port.
+    """
+
+    path: "str" = betterproto2.field(26, betterproto2.TYPE_STRING)
+    """
+    Path that a unix socket listens on, as it was bound; an abstract one begins with @.
+    """
+
+    path_resolved: "str" = betterproto2.field(28, betterproto2.TYPE_STRING)
+    """
+    The file of it.
+    """
+
+    peer_path: "str" = betterproto2.field(29, betterproto2.TYPE_STRING)
+    """
+    Path of the unix socket that connected, if it was bound to one.
+    """
+
+    fd: "int" = betterproto2.field(27, betterproto2.TYPE_INT32)
+    """
+    File descriptor of the listening socket.
+    """
+
+    flags: "int" = betterproto2.field(30, betterproto2.TYPE_UINT32)
+    """
+    SOCK_* flags, for accept4.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Accept", Accept)
+
+
+@dataclass(eq=False, repr=False)
 class Ack(betterproto2.Message):
     seq: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
 
@@ -135,6 +346,481 @@ class Batch(betterproto2.Message):
 
 
 default_message_pool.register_message("infrasight.v1", "Batch", Batch)
+
+
+@dataclass(eq=False, repr=False)
+class Bind(betterproto2.Message):
+    """
+    A socket was bound to an address, or failed to be (bind).
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    family: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    Family of the address asked for: inet, inet6, unix and so on, or its number.
+    """
+
+    protocol: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
+    """
+    tcp, udp, or the number; for unix sockets stream, dgram or seqpacket.
+    """
+
+    addr: "str" = betterproto2.field(22, betterproto2.TYPE_STRING)
+    """
+    Address asked for; empty for what is neither inet nor inet6.
+    """
+
+    port: "int" = betterproto2.field(23, betterproto2.TYPE_UINT32)
+    """
+    Port asked for; 0 asks for any.
+    """
+
+    saddr: "str" = betterproto2.field(24, betterproto2.TYPE_STRING)
+    """
+    Local address of the socket when the call returned; where it failed, the one from before.
+    """
+
+    sport: "int" = betterproto2.field(25, betterproto2.TYPE_UINT32)
+    """
+    Local port of the socket when the call returned: the one that was chosen, where 0 was asked for.
+    """
+
+    path: "str" = betterproto2.field(26, betterproto2.TYPE_STRING)
+    """
+    Path of a unix socket, as given; an abstract one begins with @. Where the kernel was left to choose a name, that.
+    """
+
+    path_resolved: "str" = betterproto2.field(28, betterproto2.TYPE_STRING)
+    """
+    The file of the unix socket; of one that failed, from its path.
+    """
+
+    fd: "int" = betterproto2.field(27, betterproto2.TYPE_INT32)
+    """
+    The socket's file descriptor.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Bind", Bind)
+
+
+@dataclass(eq=False, repr=False)
+class Bpf(betterproto2.Message):
+    """
+    The kernel's eBPF was asked to load a program, make a map and so on, or failed to (bpf). `ret` is a descriptor where one is made.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    command: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    What was asked for: BPF_PROG_LOAD and so on, or its number.
+    """
+
+    prog_type: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
+    """
+    For BPF_PROG_LOAD: kprobe, xdp and so on, or its number; else empty.
+    """
+
+    map_type: "str" = betterproto2.field(22, betterproto2.TYPE_STRING)
+    """
+    For BPF_MAP_CREATE: hash, array and so on, or its number; else empty.
+    """
+
+    name: "str" = betterproto2.field(23, betterproto2.TYPE_STRING)
+    """
+    Name of the program or map that is made, 15 bytes at most.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Bpf", Bpf)
+
+
+@dataclass(eq=False, repr=False)
+class Capset(betterproto2.Message):
+    """
+    A thread changed its capabilities, or failed to (capset): those asked for, a bit each (include/uapi/linux/capability.h), as they were in memory when the call returned. `cap_effective` is those that it has afterwards.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    target_pid: "int" = betterproto2.field(20, betterproto2.TYPE_INT32)
+    """
+    Whose, as the caller sees it; 0 is the caller, and others are refused.
+    """
+
+    effective: "int" = betterproto2.field(21, betterproto2.TYPE_UINT64)
+    """
+    Those that are in force.
+    """
+
+    permitted: "int" = betterproto2.field(22, betterproto2.TYPE_UINT64)
+    """
+    Those that it can put in force.
+    """
+
+    inheritable: "int" = betterproto2.field(23, betterproto2.TYPE_UINT64)
+    """
+    Those that programs it executes can have.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Capset", Capset)
 
 
 @dataclass(eq=False, repr=False)
@@ -218,6 +904,41 @@ class Chmod(betterproto2.Message):
     Names of parent, grandparent and so on, as they were when each forked; nearest first.
     """
 
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -228,9 +949,14 @@ class Chmod(betterproto2.Message):
     Time from entry to return. (ns)
     """
 
-    path: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    path: "str" = betterproto2.field(30, betterproto2.TYPE_STRING)
     """
     The path, as given; empty for fchmod.
+    """
+
+    path_resolved: "str" = betterproto2.field(31, betterproto2.TYPE_STRING)
+    """
+    Where `path` leads, absolute in the mount namespace. When the call opened it, it is where the kernel found it, through every link and `..`; else it starts from the directory the kernel would have started from, with `.` and `..` taken out by name.
     """
 
     mode: "int" = betterproto2.field(21, betterproto2.TYPE_UINT32)
@@ -255,6 +981,161 @@ class Chmod(betterproto2.Message):
 
 
 default_message_pool.register_message("infrasight.v1", "Chmod", Chmod)
+
+
+@dataclass(eq=False, repr=False)
+class Chroot(betterproto2.Message):
+    """
+    A process got another root directory, or a mount namespace another root, or failed to (chroot, pivot_root).
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    call: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    Which call it was: chroot or pivot_root.
+    """
+
+    path: "str" = betterproto2.field(30, betterproto2.TYPE_STRING)
+    """
+    The new root, as given. Of a relative one, where it leads afterwards: `.` may be `/` after a pivot_root.
+    """
+
+    path_resolved: "str" = betterproto2.field(31, betterproto2.TYPE_STRING)
+    """
+    Where `path` leads, absolute in the mount namespace. When the call opened it, it is where the kernel found it, through every link and `..`; else it starts from the directory the kernel would have started from, with `.` and `..` taken out by name.
+    """
+
+    put_old: "str" = betterproto2.field(32, betterproto2.TYPE_STRING)
+    """
+    Where the old root goes, as given; empty for chroot.
+    """
+
+    put_old_resolved: "str" = betterproto2.field(33, betterproto2.TYPE_STRING)
+    """
+    Where `put_old` leads, absolute in the mount namespace. When the call opened it, it is where the kernel found it, through every link and `..`; else it starts from the directory the kernel would have started from, with `.` and `..` taken out by name.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Chroot", Chroot)
 
 
 @dataclass(eq=False, repr=False)
@@ -338,6 +1219,41 @@ class Connect(betterproto2.Message):
     Names of parent, grandparent and so on, as they were when each forked; nearest first.
     """
 
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -350,7 +1266,7 @@ class Connect(betterproto2.Message):
 
     family: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
     """
-    Address family: inet, inet6, unix, or its number.
+    Address family: inet, inet6, unix and so on, or its number.
     """
 
     protocol: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
@@ -370,17 +1286,22 @@ class Connect(betterproto2.Message):
 
     saddr: "str" = betterproto2.field(24, betterproto2.TYPE_STRING)
     """
-    Local address; 0.0.0.0 or :: where the kernel had chosen none by the time the call returned.
+    Local address; 0.0.0.0 or :: where none was chosen.
     """
 
     sport: "int" = betterproto2.field(25, betterproto2.TYPE_UINT32)
     """
-    Local port; 0 likewise.
+    Local port; 0 where none was chosen.
     """
 
     path: "str" = betterproto2.field(26, betterproto2.TYPE_STRING)
     """
-    Path of a unix socket; an abstract one begins with @.
+    Path of a unix socket, as given; an abstract one begins with @.
+    """
+
+    path_resolved: "str" = betterproto2.field(28, betterproto2.TYPE_STRING)
+    """
+    The file of the unix socket connected to; of one that failed, from its path.
     """
 
     fd: "int" = betterproto2.field(27, betterproto2.TYPE_INT32)
@@ -388,8 +1309,378 @@ class Connect(betterproto2.Message):
     The socket's file descriptor.
     """
 
+    name: "str" = betterproto2.field(31, betterproto2.TYPE_STRING)
+    """
+    The name that led to `daddr`: the last one for which a name server gave it as an address, to this process or, if to none, to another. From `dns`, and so only where that is traced; remembered for a minute longer than it holds, and ten minutes at least.
+    """
+
 
 default_message_pool.register_message("infrasight.v1", "Connect", Connect)
+
+
+@dataclass(eq=False, repr=False)
+class Dns(betterproto2.Message):
+    """
+    A name server was asked something over UDP port 53, or answered (sendto, sendmsg, sendmmsg, recvfrom, recvmsg, recvmmsg). Not seen are write and read on a connected socket, which programs in Go use (to look at them would make every write of the machine 60 to 110 ns slower); TCP, TLS and HTTPS; a message with more than one question, or whose question is not in the first of its parts; and what comes after the eighth message of one call.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    action: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    query or answer.
+    """
+
+    name: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
+    """
+    The name asked for, in lower case, without a dot at its end. A byte that is no printable ASCII is written as a backslash and three digits, and a dot or backslash inside a label with a backslash before it. Empty for a message that makes no sense; the root is a dot.
+    """
+
+    qtype: "str" = betterproto2.field(28, betterproto2.TYPE_STRING)
+    """
+    What was asked for: A, AAAA, MX and so on, or its number.
+    """
+
+    id: "int" = betterproto2.field(29, betterproto2.TYPE_UINT32)
+    """
+    Number of the query, which its answer has too.
+    """
+
+    rcode: "str" = betterproto2.field(30, betterproto2.TYPE_STRING)
+    """
+    How it went: NOERROR, NXDOMAIN, SERVFAIL and so on, or its number; empty for a query.
+    """
+
+    addresses: "list[str]" = betterproto2.field(31, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The IPv4 and IPv6 addresses that an answer gave the name, by itself or by way of its aliases, within the first 512 bytes.
+    """
+
+    daddr: "str" = betterproto2.field(22, betterproto2.TYPE_STRING)
+    """
+    Address of the name server.
+    """
+
+    dport: "int" = betterproto2.field(23, betterproto2.TYPE_UINT32)
+    """
+    Its port: 53.
+    """
+
+    saddr: "str" = betterproto2.field(24, betterproto2.TYPE_STRING)
+    """
+    Local address; 0.0.0.0 or :: where none was chosen.
+    """
+
+    sport: "int" = betterproto2.field(25, betterproto2.TYPE_UINT32)
+    """
+    Local port; 0 where none was chosen.
+    """
+
+    fd: "int" = betterproto2.field(27, betterproto2.TYPE_INT32)
+    """
+    The socket's file descriptor.
+    """
+
+    bytes: "int" = betterproto2.field(32, betterproto2.TYPE_UINT32)
+    """
+    Length of the message. (bytes)
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Dns", Dns)
+
+
+@dataclass(eq=False, repr=False)
+class Dup(betterproto2.Message):
+    """
+    A socket became standard input, output or error of a process, as for a shell that somebody uses from afar (dup, dup2, dup3, fcntl with F_DUPFD or F_DUPFD_CLOEXEC). Other descriptors are not told, nor is one that was made the same as itself. `ret` is the new descriptor: 0, 1 or 2.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    family: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    Address family of the socket: inet, inet6, unix and so on, or its number.
+    """
+
+    protocol: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
+    """
+    tcp, udp, or the number; for unix sockets stream, dgram or seqpacket.
+    """
+
+    daddr: "str" = betterproto2.field(22, betterproto2.TYPE_STRING)
+    """
+    Address of the other end; empty for what is neither inet nor inet6.
+    """
+
+    dport: "int" = betterproto2.field(23, betterproto2.TYPE_UINT32)
+    """
+    Port of the other end.
+    """
+
+    saddr: "str" = betterproto2.field(24, betterproto2.TYPE_STRING)
+    """
+    Local address; 0.0.0.0 or :: where none was chosen.
+    """
+
+    sport: "int" = betterproto2.field(25, betterproto2.TYPE_UINT32)
+    """
+    Local port; 0 where none was chosen.
+    """
+
+    path: "str" = betterproto2.field(26, betterproto2.TYPE_STRING)
+    """
+    Path that a unix socket is bound to, else that of its peer; an abstract one begins with @.
+    """
+
+    path_resolved: "str" = betterproto2.field(28, betterproto2.TYPE_STRING)
+    """
+    The file of it.
+    """
+
+    old_fd: "int" = betterproto2.field(27, betterproto2.TYPE_INT32)
+    """
+    The descriptor that was duplicated.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Dup", Dup)
 
 
 @dataclass(eq=False, repr=False)
@@ -453,6 +1744,58 @@ class Event(betterproto2.Message):
     mount: "Mount | None" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
 
     umount: "Umount | None" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    resource: "Resource | None" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    syscall_freq: "SyscallFreq | None" = betterproto2.field(11, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    unlink: "Unlink | None" = betterproto2.field(20, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    rename: "Rename | None" = betterproto2.field(21, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    link: "Link | None" = betterproto2.field(22, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    symlink: "Symlink | None" = betterproto2.field(23, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    mkdir: "Mkdir | None" = betterproto2.field(24, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    chroot: "Chroot | None" = betterproto2.field(25, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    accept: "Accept | None" = betterproto2.field(30, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    bind: "Bind | None" = betterproto2.field(31, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    listen: "Listen | None" = betterproto2.field(32, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    socket: "Socket | None" = betterproto2.field(33, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    dup: "Dup | None" = betterproto2.field(34, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    dns: "Dns | None" = betterproto2.field(35, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    mmap: "Mmap | None" = betterproto2.field(40, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    mprotect: "Mprotect | None" = betterproto2.field(41, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    memfd_create: "MemfdCreate | None" = betterproto2.field(42, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    process_vm: "ProcessVm | None" = betterproto2.field(43, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    module: "Module | None" = betterproto2.field(44, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    bpf: "Bpf | None" = betterproto2.field(45, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    userfaultfd: "Userfaultfd | None" = betterproto2.field(46, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    io_uring_setup: "IoUringSetup | None" = betterproto2.field(47, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    setid: "Setid | None" = betterproto2.field(48, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    capset: "Capset | None" = betterproto2.field(49, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    setns: "Setns | None" = betterproto2.field(50, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    unshare: "Unshare | None" = betterproto2.field(51, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
 
 
 default_message_pool.register_message("infrasight.v1", "Event", Event)
@@ -539,6 +1882,41 @@ class Execve(betterproto2.Message):
     Names of parent, grandparent and so on, as they were when each forked; nearest first.
     """
 
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -549,9 +1927,14 @@ class Execve(betterproto2.Message):
     Time from entry to return. (ns)
     """
 
-    path: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    path: "str" = betterproto2.field(30, betterproto2.TYPE_STRING)
     """
     The file asked for, as given.
+    """
+
+    path_resolved: "str" = betterproto2.field(31, betterproto2.TYPE_STRING)
+    """
+    Where `path` leads, absolute in the mount namespace. When the call opened it, it is where the kernel found it, through every link and `..`; else it starts from the directory the kernel would have started from, with `.` and `..` taken out by name.
     """
 
     argv: "list[str]" = betterproto2.field(21, betterproto2.TYPE_STRING, repeated=True)
@@ -562,6 +1945,16 @@ class Execve(betterproto2.Message):
     argv_truncated: "bool" = betterproto2.field(22, betterproto2.TYPE_BOOL)
     """
     Whether `argv` is not all: too long, or, of an exec that failed early, not in memory.
+    """
+
+    exe_memfd: "bool" = betterproto2.field(23, betterproto2.TYPE_BOOL)
+    """
+    Whether the program that runs now is no file but memory (memfd_create).
+    """
+
+    exe_upper: "bool" = betterproto2.field(24, betterproto2.TYPE_BOOL)
+    """
+    Whether the program that runs now is on an overlay's upper layer: in a container, not of its image.
     """
 
 
@@ -599,71 +1992,9 @@ default_message_pool.register_message("infrasight.v1", "Hello", Hello)
 
 
 @dataclass(eq=False, repr=False)
-class KindStatus(betterproto2.Message):
+class IoUringSetup(betterproto2.Message):
     """
-    One event kind, since the server started.
-    """
-
-    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
-
-    rows: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
-    """
-    Rows inserted.
-    """
-
-    batches: "int" = betterproto2.field(3, betterproto2.TYPE_UINT64)
-    """
-    Batches inserted.
-    """
-
-
-default_message_pool.register_message("infrasight.v1", "KindStatus", KindStatus)
-
-
-@dataclass(eq=False, repr=False)
-class Loss(betterproto2.Message):
-    """
-    Events that were seen but not kept: how many, of which probe, why, and when. Any query can say whether its window was complete.
-    """
-
-    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
-    """
-    End of the time in which they were lost. (ns since the epoch, UTC)
-    """
-
-    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
-    """
-    Name of the node.
-    """
-
-    since: "int" = betterproto2.field(3, betterproto2.TYPE_FIXED64)
-    """
-    Start of the time in which they were lost. (ns since the epoch, UTC)
-    """
-
-    probe: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
-    """
-    The probe, which is the event kind's name.
-    """
-
-    reason: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
-    """
-    Why: see `infrasight.schema.kinds.LOSS_REASONS`.
-    """
-
-    count: "int" = betterproto2.field(6, betterproto2.TYPE_UINT64)
-    """
-    How many. (events)
-    """
-
-
-default_message_pool.register_message("infrasight.v1", "Loss", Loss)
-
-
-@dataclass(eq=False, repr=False)
-class Mount(betterproto2.Message):
-    """
-    A file system was mounted, remounted, bound or moved, or failed to be (mount, move_mount).
+    A ring of input and output was made, or failed to be (io_uring_setup). `ret` is its descriptor. What is done through a ring makes no system calls.
     """
 
     ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
@@ -741,6 +2072,1188 @@ class Mount(betterproto2.Message):
     Names of parent, grandparent and so on, as they were when each forked; nearest first.
     """
 
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    entries: "int" = betterproto2.field(20, betterproto2.TYPE_UINT32)
+    """
+    Room for how many submissions.
+    """
+
+    flags: "int" = betterproto2.field(21, betterproto2.TYPE_UINT32)
+    """
+    IORING_SETUP_* flags (include/uapi/linux/io_uring.h).
+    """
+
+    features: "int" = betterproto2.field(22, betterproto2.TYPE_UINT32)
+    """
+    IORING_FEAT_* flags: what the kernel says that it can do; 0 when it failed.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "IoUringSetup", IoUringSetup)
+
+
+@dataclass(eq=False, repr=False)
+class KindStatus(betterproto2.Message):
+    """
+    One event kind, since the server started.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    rows: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
+    """
+    Rows inserted.
+    """
+
+    batches: "int" = betterproto2.field(3, betterproto2.TYPE_UINT64)
+    """
+    Batches inserted.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "KindStatus", KindStatus)
+
+
+@dataclass(eq=False, repr=False)
+class Link(betterproto2.Message):
+    """
+    A file got one more name, or failed to (link, linkat).
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    old_path: "str" = betterproto2.field(30, betterproto2.TYPE_STRING)
+    """
+    The file, as given; empty when it was given as a descriptor (AT_EMPTY_PATH).
+    """
+
+    old_path_resolved: "str" = betterproto2.field(31, betterproto2.TYPE_STRING)
+    """
+    Where `old_path` leads, absolute in the mount namespace. When the call opened it, it is where the kernel found it, through every link and `..`; else it starts from the directory the kernel would have started from, with `.` and `..` taken out by name.
+    """
+
+    new_path: "str" = betterproto2.field(32, betterproto2.TYPE_STRING)
+    """
+    Its new name, as given.
+    """
+
+    new_path_resolved: "str" = betterproto2.field(33, betterproto2.TYPE_STRING)
+    """
+    Where `new_path` leads, absolute in the mount namespace. When the call opened it, it is where the kernel found it, through every link and `..`; else it starts from the directory the kernel would have started from, with `.` and `..` taken out by name.
+    """
+
+    flags: "int" = betterproto2.field(20, betterproto2.TYPE_UINT32)
+    """
+    AT_* flags (include/uapi/linux/fcntl.h), for linkat.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Link", Link)
+
+
+@dataclass(eq=False, repr=False)
+class Listen(betterproto2.Message):
+    """
+    A socket was made to listen for connections, or failed to be (listen).
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    family: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    Address family of the socket: inet, inet6, unix and so on, or its number.
+    """
+
+    protocol: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
+    """
+    tcp, udp, or the number; for unix sockets stream, dgram or seqpacket.
+    """
+
+    saddr: "str" = betterproto2.field(24, betterproto2.TYPE_STRING)
+    """
+    Address listened on; 0.0.0.0 or :: for every one.
+    """
+
+    sport: "int" = betterproto2.field(25, betterproto2.TYPE_UINT32)
+    """
+    Port listened on; where the socket was not bound before, the one that was chosen.
+    """
+
+    path: "str" = betterproto2.field(26, betterproto2.TYPE_STRING)
+    """
+    Path that a unix socket is bound to, as it was given to bind; an abstract one begins with @.
+    """
+
+    path_resolved: "str" = betterproto2.field(28, betterproto2.TYPE_STRING)
+    """
+    The file of it.
+    """
+
+    fd: "int" = betterproto2.field(27, betterproto2.TYPE_INT32)
+    """
+    The socket's file descriptor.
+    """
+
+    backlog: "int" = betterproto2.field(30, betterproto2.TYPE_INT32)
+    """
+    How many connections may wait, as asked for.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Listen", Listen)
+
+
+@dataclass(eq=False, repr=False)
+class Loss(betterproto2.Message):
+    """
+    Events that were seen but not kept: how many, of which probe, why, and when. Any query can say whether its window was complete.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    End of the time in which they were lost. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node.
+    """
+
+    since: "int" = betterproto2.field(3, betterproto2.TYPE_FIXED64)
+    """
+    Start of the time in which they were lost. (ns since the epoch, UTC)
+    """
+
+    probe: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The probe, which is the event kind's name.
+    """
+
+    reason: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Why: see `infrasight.schema.kinds.LOSS_REASONS`.
+    """
+
+    count: "int" = betterproto2.field(6, betterproto2.TYPE_UINT64)
+    """
+    How many. (events)
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Loss", Loss)
+
+
+@dataclass(eq=False, repr=False)
+class MemfdCreate(betterproto2.Message):
+    """
+    A file was made that is in memory only, or failed to be (memfd_create). `ret` is its descriptor.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    name: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    Its name, as given; any number of files can have it.
+    """
+
+    flags: "int" = betterproto2.field(21, betterproto2.TYPE_UINT32)
+    """
+    MFD_* flags (include/uapi/linux/memfd.h).
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "MemfdCreate", MemfdCreate)
+
+
+@dataclass(eq=False, repr=False)
+class Mkdir(betterproto2.Message):
+    """
+    A directory was made, or failed to be (mkdir, mkdirat).
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    path: "str" = betterproto2.field(30, betterproto2.TYPE_STRING)
+    """
+    The new directory, as given.
+    """
+
+    path_resolved: "str" = betterproto2.field(31, betterproto2.TYPE_STRING)
+    """
+    Where `path` leads, absolute in the mount namespace. When the call opened it, it is where the kernel found it, through every link and `..`; else it starts from the directory the kernel would have started from, with `.` and `..` taken out by name.
+    """
+
+    mode: "int" = betterproto2.field(20, betterproto2.TYPE_UINT32)
+    """
+    Its permission bits, from which the process's umask takes away.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Mkdir", Mkdir)
+
+
+@dataclass(eq=False, repr=False)
+class Mmap(betterproto2.Message):
+    """
+    Memory was mapped that can be executed, or failed to be (mmap); libraries are loaded this way. `ret` is the address. Other mappings are told only when the rule `all` asks for them.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    addr: "int" = betterproto2.field(20, betterproto2.TYPE_UINT64)
+    """
+    Address asked for; 0 leaves it to the kernel.
+    """
+
+    length: "int" = betterproto2.field(21, betterproto2.TYPE_UINT64)
+    """
+    How much. (bytes)
+    """
+
+    prot: "int" = betterproto2.field(22, betterproto2.TYPE_UINT32)
+    """
+    PROT_* flags (include/uapi/asm-generic/mman-common.h).
+    """
+
+    flags: "int" = betterproto2.field(23, betterproto2.TYPE_UINT32)
+    """
+    MAP_* flags (include/uapi/linux/mman.h, include/uapi/asm-generic/mman.h).
+    """
+
+    fd: "int" = betterproto2.field(24, betterproto2.TYPE_INT32)
+    """
+    Descriptor of the file; -1, usually, for anonymous memory.
+    """
+
+    offset: "int" = betterproto2.field(25, betterproto2.TYPE_UINT64)
+    """
+    Where in the file it starts. (bytes)
+    """
+
+    file: "str" = betterproto2.field(26, betterproto2.TYPE_STRING)
+    """
+    The file that `fd` was when the call returned; empty for anonymous memory.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Mmap", Mmap)
+
+
+@dataclass(eq=False, repr=False)
+class Module(betterproto2.Message):
+    """
+    A kernel module was loaded or removed, or failed to be (init_module, finit_module, delete_module).
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    call: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    The system call.
+    """
+
+    name: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
+    """
+    Name of the module, for delete_module.
+    """
+
+    parameters: "str" = betterproto2.field(22, betterproto2.TYPE_STRING)
+    """
+    Parameters of a module loaded, as given.
+    """
+
+    file: "str" = betterproto2.field(23, betterproto2.TYPE_STRING)
+    """
+    The file it was loaded from, for finit_module; else empty.
+    """
+
+    fd: "int" = betterproto2.field(24, betterproto2.TYPE_INT32)
+    """
+    Descriptor of the file, for finit_module; else -1.
+    """
+
+    length: "int" = betterproto2.field(25, betterproto2.TYPE_UINT64)
+    """
+    Size of the module in memory, for init_module; else 0. (bytes)
+    """
+
+    flags: "int" = betterproto2.field(26, betterproto2.TYPE_UINT32)
+    """
+    MODULE_INIT_* (include/uapi/linux/module.h) for finit_module, O_* for delete_module.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Module", Module)
+
+
+@dataclass(eq=False, repr=False)
+class Mount(betterproto2.Message):
+    """
+    A file system was mounted, remounted, bound or moved, or failed to be, at once (mount) or step by step (fsopen, fspick, fsconfig, fsmount, open_tree, move_mount, mount_setattr).
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -753,26 +3266,226 @@ class Mount(betterproto2.Message):
 
     source: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
     """
-    What was mounted, as given: a device, a directory, a name.
+    What was mounted, as given: a device, a directory, a name. Of fsconfig, the value of the key `source`.
     """
 
-    target: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
+    target: "str" = betterproto2.field(30, betterproto2.TYPE_STRING)
     """
-    Where, as given.
+    Where, as given. Of fspick, open_tree and mount_setattr, the mount or directory that is meant.
+    """
+
+    target_resolved: "str" = betterproto2.field(31, betterproto2.TYPE_STRING)
+    """
+    Where `target` leads, absolute in the mount namespace. When the call opened it, it is where the kernel found it, through every link and `..`; else it starts from the directory the kernel would have started from, with `.` and `..` taken out by name.
     """
 
     fstype: "str" = betterproto2.field(22, betterproto2.TYPE_STRING)
     """
-    File system type, as given; empty for move_mount.
+    File system type, as given to mount or fsopen; else empty.
     """
 
     flags: "int" = betterproto2.field(23, betterproto2.TYPE_UINT64)
     """
-    MS_* flags (MOVE_MOUNT_* for move_mount; include/uapi/linux/mount.h).
+    The call's flags (include/uapi/linux/mount.h): MS_*, MOVE_MOUNT_*, FSOPEN_*, FSPICK_*, FSMOUNT_*, OPEN_TREE_*; AT_* for mount_setattr.
+    """
+
+    call: "str" = betterproto2.field(24, betterproto2.TYPE_STRING)
+    """
+    Which call it was: mount, move_mount, fsopen and so on.
+    """
+
+    fd: "int" = betterproto2.field(25, betterproto2.TYPE_INT32)
+    """
+    The descriptor that the call was given first: of what is configured, of the mount that is moved, or the directory that a path starts from (-100, AT_FDCWD, is the working directory). -1 for mount and fsopen. The one that a call makes is `ret`.
+    """
+
+    command: "str" = betterproto2.field(26, betterproto2.TYPE_STRING)
+    """
+    Of fsconfig: FSCONFIG_SET_STRING and so on, or its number; else empty.
+    """
+
+    key: "str" = betterproto2.field(27, betterproto2.TYPE_STRING)
+    """
+    Of fsconfig: which parameter is set, as given.
+    """
+
+    value: "str" = betterproto2.field(28, betterproto2.TYPE_STRING)
+    """
+    Of fsconfig: its value, as given, when that is a string or a path.
+    """
+
+    aux: "int" = betterproto2.field(29, betterproto2.TYPE_INT32)
+    """
+    Of fsconfig: the last argument: a descriptor, or how long a binary value is.
+    """
+
+    attr_set: "int" = betterproto2.field(40, betterproto2.TYPE_UINT64)
+    """
+    MOUNT_ATTR_* that fsmount or mount_setattr set (include/uapi/linux/mount.h).
+    """
+
+    attr_clr: "int" = betterproto2.field(41, betterproto2.TYPE_UINT64)
+    """
+    MOUNT_ATTR_* that mount_setattr took away.
+    """
+
+    propagation: "int" = betterproto2.field(42, betterproto2.TYPE_UINT64)
+    """
+    Of mount_setattr: MS_SHARED and so on, 0 to leave it.
     """
 
 
 default_message_pool.register_message("infrasight.v1", "Mount", Mount)
+
+
+@dataclass(eq=False, repr=False)
+class Mprotect(betterproto2.Message):
+    """
+    Memory was made executable, or failed to be (mprotect, pkey_mprotect). Other changes of protection are told only when the rule `all` asks for them.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    addr: "int" = betterproto2.field(20, betterproto2.TYPE_UINT64)
+    """
+    Where it starts.
+    """
+
+    length: "int" = betterproto2.field(21, betterproto2.TYPE_UINT64)
+    """
+    How much. (bytes)
+    """
+
+    prot: "int" = betterproto2.field(22, betterproto2.TYPE_UINT32)
+    """
+    The new PROT_* flags (include/uapi/asm-generic/mman-common.h).
+    """
+
+    pkey: "int" = betterproto2.field(23, betterproto2.TYPE_INT32)
+    """
+    Protection key, for pkey_mprotect; else -1.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Mprotect", Mprotect)
 
 
 @dataclass(eq=False, repr=False)
@@ -895,6 +3608,41 @@ class Open(betterproto2.Message):
     Names of parent, grandparent and so on, as they were when each forked; nearest first.
     """
 
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -905,9 +3653,14 @@ class Open(betterproto2.Message):
     Time from entry to return. (ns)
     """
 
-    path: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    path: "str" = betterproto2.field(30, betterproto2.TYPE_STRING)
     """
     The path, as given.
+    """
+
+    path_resolved: "str" = betterproto2.field(31, betterproto2.TYPE_STRING)
+    """
+    Where `path` leads, absolute in the mount namespace. When the call opened it, it is where the kernel found it, through every link and `..`; else it starts from the directory the kernel would have started from, with `.` and `..` taken out by name.
     """
 
     flags: "int" = betterproto2.field(21, betterproto2.TYPE_UINT32)
@@ -1010,6 +3763,41 @@ class Process(betterproto2.Message):
     Names of parent, grandparent and so on, as they were when each forked; nearest first.
     """
 
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
     action: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
     """
     fork, exec or exit.
@@ -1027,6 +3815,161 @@ class Process(betterproto2.Message):
 
 
 default_message_pool.register_message("infrasight.v1", "Process", Process)
+
+
+@dataclass(eq=False, repr=False)
+class ProcessVm(betterproto2.Message):
+    """
+    The memory of another process was read or written, or failed to be (process_vm_readv, process_vm_writev). `ret` is how many bytes.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    action: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    read or write.
+    """
+
+    target_pid: "int" = betterproto2.field(21, betterproto2.TYPE_INT32)
+    """
+    Whose memory, as the caller sees it.
+    """
+
+    local_count: "int" = betterproto2.field(22, betterproto2.TYPE_UINT64)
+    """
+    Into or out of how many pieces of the caller's own memory.
+    """
+
+    remote_count: "int" = betterproto2.field(23, betterproto2.TYPE_UINT64)
+    """
+    How many pieces of the other's.
+    """
+
+    flags: "int" = betterproto2.field(24, betterproto2.TYPE_UINT64)
+    """
+    Flags; the kernel has none yet.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "ProcessVm", ProcessVm)
 
 
 @dataclass(eq=False, repr=False)
@@ -1110,6 +4053,41 @@ class Ptrace(betterproto2.Message):
     Names of parent, grandparent and so on, as they were when each forked; nearest first.
     """
 
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -1166,6 +4144,686 @@ default_message_pool.register_message("infrasight.v1", "QueryResponse", QueryRes
 
 
 @dataclass(eq=False, repr=False)
+class Rename(betterproto2.Message):
+    """
+    A file or a directory was renamed or moved, or failed to be (rename, renameat, renameat2).
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    old_path: "str" = betterproto2.field(30, betterproto2.TYPE_STRING)
+    """
+    What it was called, as given.
+    """
+
+    old_path_resolved: "str" = betterproto2.field(31, betterproto2.TYPE_STRING)
+    """
+    Where `old_path` leads, absolute in the mount namespace. When the call opened it, it is where the kernel found it, through every link and `..`; else it starts from the directory the kernel would have started from, with `.` and `..` taken out by name.
+    """
+
+    new_path: "str" = betterproto2.field(32, betterproto2.TYPE_STRING)
+    """
+    What it is to be called, as given.
+    """
+
+    new_path_resolved: "str" = betterproto2.field(33, betterproto2.TYPE_STRING)
+    """
+    Where `new_path` leads, absolute in the mount namespace. When the call opened it, it is where the kernel found it, through every link and `..`; else it starts from the directory the kernel would have started from, with `.` and `..` taken out by name.
+    """
+
+    flags: "int" = betterproto2.field(20, betterproto2.TYPE_UINT32)
+    """
+    RENAME_* flags (include/uapi/linux/fs.h), for renameat2.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Rename", Rename)
+
+
+@dataclass(eq=False, repr=False)
+class Resource(betterproto2.Message):
+    """
+    What a process used of the machine since its last row: one row in each interval in which it used anything, and one more when it ends. Kernel threads are left out, and what io_uring does for a process.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    interval_ns: "int" = betterproto2.field(16, betterproto2.TYPE_UINT64)
+    """
+    How long before `ts` counting began: when it was last looked at, or first seen. (ns)
+    """
+
+    final: "bool" = betterproto2.field(17, betterproto2.TYPE_BOOL)
+    """
+    Whether it is the last: the process has ended.
+    """
+
+    cpu_ns: "int" = betterproto2.field(20, betterproto2.TYPE_UINT64)
+    """
+    Processor time, of all its threads. (ns)
+    """
+
+    voluntary_switches: "int" = betterproto2.field(21, betterproto2.TYPE_UINT64)
+    """
+    Times that a thread gave up the processor to wait.
+    """
+
+    involuntary_switches: "int" = betterproto2.field(22, betterproto2.TYPE_UINT64)
+    """
+    Times that the processor was taken from a thread.
+    """
+
+    user_faults: "int" = betterproto2.field(23, betterproto2.TYPE_UINT64)
+    """
+    Page faults in user mode.
+    """
+
+    kernel_faults: "int" = betterproto2.field(24, betterproto2.TYPE_UINT64)
+    """
+    Page faults in the kernel on its behalf.
+    """
+
+    mapped_bytes: "int" = betterproto2.field(25, betterproto2.TYPE_UINT64)
+    """
+    Memory mapped: mmap, and mremap that grew. (bytes)
+    """
+
+    unmapped_bytes: "int" = betterproto2.field(26, betterproto2.TYPE_UINT64)
+    """
+    Memory unmapped: munmap, and mremap that shrank. (bytes)
+    """
+
+    brk_grown_bytes: "int" = betterproto2.field(27, betterproto2.TYPE_UINT64)
+    """
+    Heap grown by brk. (bytes)
+    """
+
+    brk_shrunk_bytes: "int" = betterproto2.field(28, betterproto2.TYPE_UINT64)
+    """
+    Heap shrunk by brk. (bytes)
+    """
+
+    bytes_read: "int" = betterproto2.field(29, betterproto2.TYPE_UINT64)
+    """
+    Bytes read by the read family, sendfile and copy_file_range, whatever from, not splice (rchar of /proc/PID/io). (bytes)
+    """
+
+    bytes_written: "int" = betterproto2.field(30, betterproto2.TYPE_UINT64)
+    """
+    Bytes written by the write family, sendfile and copy_file_range, whatever to (wchar of /proc/PID/io). (bytes)
+    """
+
+    bytes_received: "int" = betterproto2.field(31, betterproto2.TYPE_UINT64)
+    """
+    Bytes received by the recv family, which is not counted among those read. (bytes)
+    """
+
+    bytes_sent: "int" = betterproto2.field(32, betterproto2.TYPE_UINT64)
+    """
+    Bytes sent by the send family, which is not counted among those written. (bytes)
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Resource", Resource)
+
+
+@dataclass(eq=False, repr=False)
+class Setid(betterproto2.Message):
+    """
+    A thread changed its user or group ids, or failed to (setuid, setgid, setreuid, setregid, setresuid, setresgid, setfsuid, setfsgid). All ids here are of users or of groups, as the call is; those asked for are 4294967295 where the call leaves them as they are. `uid`, `gid` and `euid` are those afterwards.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    call: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    The system call.
+    """
+
+    real: "int" = betterproto2.field(21, betterproto2.TYPE_UINT32)
+    """
+    Real id asked for.
+    """
+
+    effective: "int" = betterproto2.field(22, betterproto2.TYPE_UINT32)
+    """
+    Effective id asked for; setuid and setgid by root set the other two as well.
+    """
+
+    saved: "int" = betterproto2.field(23, betterproto2.TYPE_UINT32)
+    """
+    Saved id asked for.
+    """
+
+    filesystem: "int" = betterproto2.field(24, betterproto2.TYPE_UINT32)
+    """
+    Id for access to files asked for (setfsuid, setfsgid).
+    """
+
+    real_before: "int" = betterproto2.field(25, betterproto2.TYPE_UINT32)
+    """
+    Real id before the call.
+    """
+
+    effective_before: "int" = betterproto2.field(26, betterproto2.TYPE_UINT32)
+    """
+    Effective id before the call.
+    """
+
+    saved_before: "int" = betterproto2.field(27, betterproto2.TYPE_UINT32)
+    """
+    Saved id before the call.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Setid", Setid)
+
+
+@dataclass(eq=False, repr=False)
+class Setns(betterproto2.Message):
+    """
+    A thread joined other namespaces, or failed to (setns).
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    nstype: "int" = betterproto2.field(20, betterproto2.TYPE_UINT32)
+    """
+    CLONE_NEW* flags: of what type it must be, or which namespaces of a process; 0 is any.
+    """
+
+    type: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
+    """
+    Type of the namespace that `fd` is: net, mnt and so on; empty for a process.
+    """
+
+    inode: "int" = betterproto2.field(22, betterproto2.TYPE_UINT64)
+    """
+    Its number, as in `ls -l /proc/PID/ns`; 0 for a process.
+    """
+
+    target_pid: "int" = betterproto2.field(23, betterproto2.TYPE_UINT32)
+    """
+    The process, as the host sees it, when `fd` is a pidfd (since Linux 6.9); else 0.
+    """
+
+    fd: "int" = betterproto2.field(24, betterproto2.TYPE_INT32)
+    """
+    Descriptor of the namespace or process.
+    """
+
+    file: "str" = betterproto2.field(25, betterproto2.TYPE_STRING)
+    """
+    The file that the namespace is mounted on (/run/netns/blue); empty for one of /proc.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Setns", Setns)
+
+
+@dataclass(eq=False, repr=False)
 class ShipRequest(betterproto2.Message):
     """
 
@@ -1197,6 +4855,156 @@ class ShipResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("infrasight.v1", "ShipResponse", ShipResponse)
+
+
+@dataclass(eq=False, repr=False)
+class Socket(betterproto2.Message):
+    """
+    A socket was made, or failed to be (socket). By default raw sockets, those of the domains packet, alg, vsock and key, and failures only.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    domain: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    Domain (address family): inet, packet, alg and so on, or its number.
+    """
+
+    type: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
+    """
+    Type: stream, dgram, raw and so on, or its number.
+    """
+
+    protocol: "str" = betterproto2.field(22, betterproto2.TYPE_STRING)
+    """
+    Protocol: of inet and inet6 tcp, udp, icmp and so on, and where none was asked for that of the type; of packet all, ip, arp and so on; else its number.
+    """
+
+    flags: "int" = betterproto2.field(23, betterproto2.TYPE_UINT32)
+    """
+    SOCK_NONBLOCK and SOCK_CLOEXEC.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Socket", Socket)
 
 
 @dataclass(eq=False, repr=False)
@@ -1288,6 +5096,296 @@ default_message_pool.register_message("infrasight.v1", "SubscribeResponse", Subs
 
 
 @dataclass(eq=False, repr=False)
+class Symlink(betterproto2.Message):
+    """
+    A symbolic link was made, or failed to be (symlink, symlinkat).
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    target: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    What the link says, as given: any string.
+    """
+
+    path: "str" = betterproto2.field(30, betterproto2.TYPE_STRING)
+    """
+    The new link, as given.
+    """
+
+    path_resolved: "str" = betterproto2.field(31, betterproto2.TYPE_STRING)
+    """
+    Where `path` leads, absolute in the mount namespace. When the call opened it, it is where the kernel found it, through every link and `..`; else it starts from the directory the kernel would have started from, with `.` and `..` taken out by name.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Symlink", Symlink)
+
+
+@dataclass(eq=False, repr=False)
+class SyscallFreq(betterproto2.Message):
+    """
+    How often a process made a system call since its last row: one row for each call that it made, in each interval, and when it ends. Calls of 32-bit programs are counted as the ones that 64-bit programs would have made.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    interval_ns: "int" = betterproto2.field(16, betterproto2.TYPE_UINT64)
+    """
+    How long before `ts` counting began: when it was last looked at, or first seen. (ns)
+    """
+
+    final: "bool" = betterproto2.field(17, betterproto2.TYPE_BOOL)
+    """
+    Whether it is the last: the process has ended.
+    """
+
+    syscall: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    Name of the call, or its number when it has none here.
+    """
+
+    number: "int" = betterproto2.field(21, betterproto2.TYPE_UINT32)
+    """
+    Its number, on the machine that made it.
+    """
+
+    count: "int" = betterproto2.field(22, betterproto2.TYPE_UINT64)
+    """
+    How often. (calls)
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "SyscallFreq", SyscallFreq)
+
+
+@dataclass(eq=False, repr=False)
 class Umount(betterproto2.Message):
     """
     A file system was unmounted, or failed to be (umount2).
@@ -1368,6 +5466,41 @@ class Umount(betterproto2.Message):
     Names of parent, grandparent and so on, as they were when each forked; nearest first.
     """
 
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -1378,9 +5511,14 @@ class Umount(betterproto2.Message):
     Time from entry to return. (ns)
     """
 
-    target: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    target: "str" = betterproto2.field(30, betterproto2.TYPE_STRING)
     """
     What was unmounted, as given.
+    """
+
+    target_resolved: "str" = betterproto2.field(31, betterproto2.TYPE_STRING)
+    """
+    Where `target` leads, absolute in the mount namespace. When the call opened it, it is where the kernel found it, through every link and `..`; else it starts from the directory the kernel would have started from, with `.` and `..` taken out by name.
     """
 
     flags: "int" = betterproto2.field(21, betterproto2.TYPE_UINT32)
@@ -1390,6 +5528,421 @@ class Umount(betterproto2.Message):
 
 
 default_message_pool.register_message("infrasight.v1", "Umount", Umount)
+
+
+@dataclass(eq=False, repr=False)
+class Unlink(betterproto2.Message):
+    """
+    A file or a directory was removed, or failed to be (unlink, unlinkat, rmdir).
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    path: "str" = betterproto2.field(30, betterproto2.TYPE_STRING)
+    """
+    What was removed, as given.
+    """
+
+    path_resolved: "str" = betterproto2.field(31, betterproto2.TYPE_STRING)
+    """
+    Where `path` leads, absolute in the mount namespace. When the call opened it, it is where the kernel found it, through every link and `..`; else it starts from the directory the kernel would have started from, with `.` and `..` taken out by name.
+    """
+
+    directory: "bool" = betterproto2.field(20, betterproto2.TYPE_BOOL)
+    """
+    Whether a directory was to be removed: rmdir, or unlinkat with AT_REMOVEDIR.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Unlink", Unlink)
+
+
+@dataclass(eq=False, repr=False)
+class Unshare(betterproto2.Message):
+    """
+    A process moved into new namespaces, or stopped sharing other things, or failed to (unshare).
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    flags: "int" = betterproto2.field(20, betterproto2.TYPE_UINT64)
+    """
+    CLONE_* flags (include/uapi/linux/sched.h).
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Unshare", Unshare)
+
+
+@dataclass(eq=False, repr=False)
+class Userfaultfd(betterproto2.Message):
+    """
+    A process asked to handle page faults by itself, or failed to (userfaultfd). `ret` is the descriptor. Exploits stop the kernel in mid-copy with it.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the system call was entered. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that saw it.
+    """
+
+    pid: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    Process (thread group) id, as the host sees it.
+    """
+
+    tid: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    Thread id, as the host sees it.
+    """
+
+    ppid: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    Process id of the parent at that time.
+    """
+
+    uid: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    Real user id.
+    """
+
+    gid: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    Real group id.
+    """
+
+    user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Name of the user, or the number when it has none.
+    """
+
+    group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    Name of the group, or the number when it has none.
+    """
+
+    comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    Name of the thread (15 bytes at most); after a successful exec, the new one.
+    """
+
+    ns_pid: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    Process id as seen inside its own pid namespace.
+    """
+
+    cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
+    """
+    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    """
+
+    process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
+    """
+    The process, unique over all nodes and time: a hash of node, boot, start time and pid.
+    """
+
+    parent_id: "int" = betterproto2.field(14, betterproto2.TYPE_UINT64)
+    """
+    `process_id` of the process that forked it; 0 when not known.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, as they were when each forked; nearest first.
+    """
+
+    euid: "int" = betterproto2.field(101, betterproto2.TYPE_UINT32)
+    """
+    Effective user id.
+    """
+
+    login_uid: "int" = betterproto2.field(102, betterproto2.TYPE_UINT32)
+    """
+    User id at login, kept by su and sudo; 4294967295 when nobody logged in.
+    """
+
+    session_id: "int" = betterproto2.field(103, betterproto2.TYPE_UINT32)
+    """
+    Login session (audit); 4294967295 for none.
+    """
+
+    tty: "str" = betterproto2.field(104, betterproto2.TYPE_STRING)
+    """
+    Controlling terminal: pts/0, tty1 and so on; empty for none.
+    """
+
+    cap_effective: "int" = betterproto2.field(105, betterproto2.TYPE_UINT64)
+    """
+    Effective capabilities, a bit each (include/uapi/linux/capability.h).
+    """
+
+    exe: "str" = betterproto2.field(106, betterproto2.TYPE_STRING)
+    """
+    The program that the process ran then: its file, as the kernel found it. Empty for kernel threads.
+    """
+
+    cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
+    """
+    Working directory then; empty when not known.
+    """
+
+    ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
+    """
+    Return code; a negative errno when it failed.
+    """
+
+    latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
+    """
+    Time from entry to return. (ns)
+    """
+
+    flags: "int" = betterproto2.field(20, betterproto2.TYPE_UINT32)
+    """
+    O_* flags, and 1 for UFFD_USER_MODE_ONLY (include/uapi/linux/userfaultfd.h).
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Userfaultfd", Userfaultfd)
 
 
 @dataclass(eq=False, repr=False)

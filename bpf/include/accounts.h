@@ -1,0 +1,96 @@
+/*
+ * What a process has done, summed up in the kernel: a record that grows as long as the process lives, and is told when it ends. The node looks at all of
+ * them from time to time meanwhile (infrasight/kernel/accounts.py). A template, as places.h.
+ */
+
+/* Whether the current process is to have one: not we, not kernel threads, nobody before counting begins. */
+static __always_inline bool @_wanted(u64 task, u32 tgid)
+{
+    u32 probe = PROBE_$;
+    u64 *since = counting_since.lookup(&probe);
+    if (!since || !*since || is_self(tgid) || FIELD(u32, task, TASK_FLAGS) & PF_KTHREAD)
+        return false;
+    return !is_family(FIELD(u32, FIELD(u64, task, TASK_REAL_PARENT), TASK_TGID));
+}
+
+/* When it was opened is written last: from then on the node takes it to be complete. */
+static __always_inline void @_open(u64 task, struct @ *account)
+{
+    fill_head((struct head *)account, PROBE_$, task, origin_of_current(task), 0, 0);
+    account->cwd_key = cwd_key(task);
+    asm volatile("" ::: "memory");
+    account->enter_ns = bpf_ktime_get_ns();
+}
+
+/* Say anew who the current process is; once in an interval is often enough, and when it has become another program. */
+static __always_inline void @_name(u64 task, struct @ *account)
+{
+    fill_who((struct head *)account, task);
+    account->cwd_key = cwd_key(task);
+}
+
+/*
+ * The account of the current process, which nobody else is to have; 0 for those that have none, and when there is no room. `open`: it is made if there is
+ * none. After a process has been told, its threads still run for a while, and do not open another that would never be settled.
+ */
+static __always_inline struct @ *@_account(u64 task, bool open)
+{
+    u32 tgid = FIELD(u32, task, TASK_TGID), probe = PROBE_$;
+    if (!@_wanted(task, tgid))
+        return 0;
+    u64 owner = FIELD(u64, task, TASK_SIGNAL);
+    struct @ *account = open ? @_take(owner, tgid) : @_find(owner, tgid);
+    if (!account) {
+        if (open)
+            lose(PROBE_$, LOST_ACCOUNTS_FULL);
+        return 0;
+    }
+    u32 *interval = intervals.lookup(&probe);
+    if (interval && (account->interval != *interval || account->exec_id != FIELD(u32, task, TASK_SELF_EXEC_ID))) {
+        account->interval = *interval;
+        if (account->enter_ns)
+            @_name(task, account);
+        else
+            @_open(task, account);
+    }
+    return account;
+}
+
+/* What there is of one account goes into the ring. */
+static __always_inline void @_tell(struct @ *account)
+{
+    struct @ *record = @_ring.ringbuf_reserve($_RECORD_BYTES);
+    if (!record) {
+        lose(PROBE_$, LOST_RING_FULL);
+        return;
+    }
+    bpf_probe_read_kernel(record, sizeof(*record), account);
+    record->probe = PROBE_$;
+    record->latency_ns = bpf_ktime_get_ns() - record->enter_ns;
+    @_ring.ringbuf_submit(record, QUIETLY);
+}
+
+/* The current process ends, and is who it is now: in a race of threads for a place, two accounts can have come to be. */
+static __always_inline void @_named(u64 task)
+{
+    u64 owner = FIELD(u64, task, TASK_SIGNAL);
+    u32 place = FIELD(u32, task, TASK_TGID) & ($_PLACES - 1);
+    struct @_place *placed = @_places.lookup(&place), *displaced = @_displaced.lookup(&owner);
+    if (placed && placed->owner == owner && placed->value.enter_ns)
+        @_name(task, &placed->value);
+    if (displaced && displaced->value.enter_ns)
+        @_name(task, &displaced->value);
+}
+
+/* It has ended: all that it has is told and given up. */
+static __always_inline void @_settle(u64 task)
+{
+    u64 owner = FIELD(u64, task, TASK_SIGNAL);
+    u32 tgid = FIELD(u32, task, TASK_TGID), place = tgid & ($_PLACES - 1);
+    struct @_place *placed = @_places.lookup(&place), *displaced = @_displaced.lookup(&owner);
+    if (placed && placed->owner == owner && placed->value.enter_ns)
+        @_tell(&placed->value);
+    if (displaced && displaced->value.enter_ns)
+        @_tell(&displaced->value);
+    @_leave(owner, tgid);
+}

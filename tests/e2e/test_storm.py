@@ -1,0 +1,268 @@
+"""A flood of processes, a crowd of them, and a cgroup for each: everything is stored or counted as lost, ancestry is right, memory is bounded.
+
+In a tenth of the size by default; whole as `soak`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.system import Row, System, free_port
+from tests.kernel.calls import cgroup_mount
+from tests.workloads import build, run
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.serial,
+    pytest.mark.timeout(600),
+    pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc", "gcc"),
+]
+log = logging.getLogger(__name__)
+NODE_MIB_MAX = 160
+"""Rings (33 MiB), interpreter and libraries (65 MiB), and what may wait: 16 MiB between actors and on the way, as much again while it is turned
+from one form into the next, and the table of processes."""
+PROCESSES_KEPT = 8_000
+"""Ended processes that the node may still know: those of the last second or two."""
+OPENS, CALLS = 3, 5
+
+
+def sizes(small: int, whole: int) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("size", [small, pytest.param(whole, marks=pytest.mark.soak)])
+
+
+@dataclass
+class Watched:
+    """A system, and its node seen from outside."""
+
+    system: System
+    node: int
+    metrics: str
+
+    def most_memory(self, during: Callable[[], Any]) -> tuple[Any, float]:
+        """What `during` gives, and the most resident memory (MiB) that the node had meanwhile."""
+        Path(f"/proc/{self.node}/clear_refs").write_text("5")  # proc(5): the peak begins anew
+        result = during()
+        line = next(line for line in Path(f"/proc/{self.node}/status").read_text().splitlines() if line.startswith("VmHWM"))
+        return result, int(line.split()[1]) / 1024
+
+    def gauge(self, name: str) -> float:
+        text = urllib.request.urlopen(self.metrics, timeout=10).read().decode()
+        return float(next(line for line in text.splitlines() if line.startswith(f"{name} ")).split()[1])
+
+    def lost(self, probe: str, reason: str | None = None) -> int:
+        which = f"AND reason = '{reason}'" if reason else ""
+        return self.system.count(f"SELECT sum(count) AS n FROM loss WHERE probe = '{probe}' {which}")
+
+    def settled(self, sql: str) -> list[Row]:
+        """Rows of a statement, once they have not changed for two intervals of accounts; by then losses are told too."""
+        before, rows, since, end = None, self.system.query(sql), time.monotonic(), time.monotonic() + 120
+        while rows != before or time.monotonic() < since + 2.5:
+            assert time.monotonic() < end, rows
+            if rows != before:
+                since = time.monotonic()
+            time.sleep(0.25)
+            before, rows = rows, self.system.query(sql)
+        return rows
+
+
+@contextmanager
+def watched(path: Path, *arguments: str) -> Iterator[Watched]:
+    port = free_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INFRASIGHT_INTERVAL_S", "1")
+        with System(path, "--prometheus-port", str(port), *arguments) as system:
+            yield Watched(system, system.pid_of("infrasight.node"), f"http://127.0.0.1:{port}/metrics")
+
+
+@pytest.fixture(scope="module")
+def watched_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    with watched(tmp_path_factory.mktemp("storm")) as each:
+        yield each
+
+
+def test_memory_at_rest(watched_system: Watched) -> None:
+    """With all probes on and all rings mapped."""
+    _, mib = watched_system.most_memory(lambda: time.sleep(2))
+    log.info(f"at rest: {mib:.0f} MiB")
+    assert mib < 120
+
+
+EACH = 100
+NUMBER = "toUInt64(splitByChar('/', path)[-1])"
+"""Of the process, as it tells it itself, by what it opens."""
+PARENT = f"if({NUMBER} % 5 = 1, concat('c', toString({NUMBER} - 1)), concat('p', toString(intDiv({NUMBER}, {EACH}))))"
+LINEAGE = f"arrayConcat([{PARENT}], if({NUMBER} % 5 = 1, [concat('p', toString(intDiv({NUMBER}, {EACH})))], []), ['storm'])"
+
+
+@sizes(4_999, 49_999)
+def test_a_storm_of_short_processes(watched_system: Watched, tmp_path: Path, size: int) -> None:
+    system = watched_system.system
+    shutil.copy(build("storm"), tmp_path / "leaf")
+    before = {probe: watched_system.lost(probe) for probe in ("process", "open", "execve")}
+    began = time.time()
+    arguments = ("--dir", tmp_path, "--count", size, "--each", EACH, "--batch", 8, "--opens", OPENS)
+    said, mib = watched_system.most_memory(lambda: run("storm", *arguments, timeout_s=300))
+    # By the names that the kernel told, which hold whatever becomes of the ancestry.
+    ours = f"FROM process WHERE ts > toDateTime64('{began:.6f}', 9) AND match(comm, '^([cp][0-9]+|leaf|storm)$') AND pid != {said['pid']}"
+    lives = f"SELECT action, count() AS n, uniqExact(process_id) AS ids {ours} GROUP BY action"
+    rows = {row["action"]: row for row in watched_system.settled(lives)}
+    lost = {probe: watched_system.lost(probe) - count for probe, count in before.items()}
+    rate = said["processes"] / said["elapsed_ns"] * 1e9
+    log.info(f"{said}, {rate:.0f}/s: {rows}, lost {lost}, node at most {mib:.0f} MiB")
+    made = {"fork": said["processes"], "exec": said["execs"], "exit": said["processes"]}
+    stored = {action: int(rows[action]["n"]) for action in made}
+    assert stored.keys() == made.keys()
+    assert all(stored[action] <= made[action] for action in made), "none twice"
+    assert all(int(row["n"]) == int(row["ids"]) for row in rows.values()), "each process has an id of its own"
+    assert sum(stored.values()) + lost["process"] >= sum(made.values()), "what is missing is counted"
+    opens = system.count(f"SELECT count() AS n FROM open WHERE startsWith(path, '{tmp_path}/none/')")
+    assert opens <= said["opens"] <= opens + lost["open"]
+    execs = system.count(f"SELECT count() AS n FROM execve WHERE path = '{tmp_path}/leaf' AND ret = 0")
+    assert execs <= said["execs"] <= execs + lost["execve"]
+    check_ancestry(system, tmp_path, complete=not lost["process"])
+    check_ends(system, said, ours)
+    assert mib < NODE_MIB_MAX
+    assert watched_system.gauge("infrasight_processes") < PROCESSES_KEPT
+
+
+def check_ancestry(system: System, path: Path, complete: bool) -> None:
+    """Names from the nearest up to the root, as the numbers say. Where forks were lost a lineage may end early, but must not be wrong."""
+    where = f"FROM open WHERE startsWith(path, '{path}/none/')"
+    (row,) = system.query(f"SELECT uniqExact(arraySlice(ancestors, indexOf(ancestors, 'storm') + 1)) AS n {where} AND has(ancestors, 'storm')")
+    assert int(row["n"]) == 1, "above the root all are the same"
+    told = "if(has(ancestors, 'storm'), arraySlice(ancestors, 1, indexOf(ancestors, 'storm')), ancestors)"
+    prefix = f"startsWith(arrayStringConcat(arrayPushBack({LINEAGE}, ''), '/'), arrayStringConcat(arrayPushBack({told}, ''), '/'))"
+    wrong = system.query(f"SELECT path, ancestors, {LINEAGE} AS right {where} AND notEmpty(ancestors) AND NOT {prefix} LIMIT 5")
+    assert wrong == []
+    early = system.count(f"SELECT count() AS n {where} AND {told} != {LINEAGE}")
+    assert early == 0 or not complete
+
+
+def check_ends(system: System, said: Row, ours: str) -> None:
+    """How each ended, told by its number; one that has become another program has lost its name."""
+    number = "toUInt64OrZero(substring(comm, 2))"
+    where = f"{ours} AND action = 'exit' AND match(comm, '^c[0-9]+$')"
+    right = f"if({number} % 7 = 0, signal = 9 AND exit_code = 0, signal = 0 AND exit_code = {number} % 251)"
+    assert system.count(f"SELECT count() AS n {where} AND NOT ({right})") == 0
+    assert 0 < system.count(f"SELECT count() AS n {where} AND signal = 9") <= said["killed"]
+
+
+def room_for(size: int) -> int:
+    """So many of them can live at once here: process ids are given out up to pid_max, and the test and others need some."""
+    live = sum(int(Path(entry.path, "stat").exists()) for entry in os.scandir("/proc") if entry.name.isdigit())
+    return min(size, int(Path("/proc/sys/kernel/pid_max").read_text()) - live - 1000)
+
+
+@sizes(2_003, 20_011)
+def test_a_crowd_of_living_processes(watched_system: Watched, size: int) -> None:
+    system, wanted = watched_system.system, room_for(size)
+    before = {probe: (watched_system.lost(probe), watched_system.lost(probe, "accounts_full")) for probe in ("resource", "syscall_freq")}
+    crowd = subprocess.Popen([build("crowd"), "--count", str(wanted), "--calls", str(CALLS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert crowd.stdin
+        assert crowd.stdout
+        said, mib = watched_system.most_memory(lambda: json.loads(crowd.stdout.readline()))
+        assert said["processes"] == wanted, f"fork: {os.strerror(said['errno'])}"
+        whose = f"WHERE ppid = {said['pid']}"
+        accounts = (
+            "SELECT f.processes AS callers, f.calls, r.processes AS users, r.ended FROM"
+            f" (SELECT uniqExact(process_id) AS processes, sum(count) AS calls FROM syscall_freq {whose} AND syscall = 'getppid') AS f,"
+            f" (SELECT uniqExact(process_id) AS processes, uniqExactIf(process_id, final) AS ended FROM resource {whose}) AS r"
+        )
+        (alive,), mib_alive = watched_system.most_memory(lambda: watched_system.settled(accounts))
+        no_room = {probe: watched_system.lost(probe, "accounts_full") - count[1] for probe, count in before.items()}
+        log.info(f"{said}: {alive}, no room for {no_room}, node at most {max(mib, mib_alive):.0f} MiB")
+        assert int(alive["calls"]) <= wanted * CALLS <= int(alive["calls"]) + no_room["syscall_freq"]
+        assert int(alive["users"]) <= wanted <= int(alive["users"]) + no_room["resource"]
+        assert int(alive["ended"]) == 0
+        assert watched_system.gauge("infrasight_processes") >= wanted
+        crowd.stdin.close()
+        assert crowd.wait(120) == 0
+    finally:
+        crowd.stdin.close()
+        crowd.wait(120)
+    (ended,), mib_after = watched_system.most_memory(lambda: watched_system.settled(accounts))
+    lost = {probe: watched_system.lost(probe) - count[0] for probe, count in before.items()}
+    log.info(f"after their end: {ended}, lost {lost}, node at most {mib_after:.0f} MiB")
+    assert int(ended["calls"]) <= wanted * CALLS <= int(ended["calls"]) + CALLS * lost["syscall_freq"]
+    assert int(ended["ended"]) <= wanted <= int(ended["ended"]) + lost["resource"]
+    each = f"SELECT process_id, sum(count) AS calls FROM syscall_freq {whose} AND syscall = 'getppid' GROUP BY process_id"
+    assert system.count(f"SELECT count() AS n FROM ({each}) WHERE calls > {CALLS}") == 0, "none twice"
+    assert max(mib, mib_alive, mib_after) < NODE_MIB_MAX
+    assert watched_system.gauge("infrasight_processes") < PROCESSES_KEPT
+
+
+@contextmanager
+def cgroups(count: int) -> Iterator[tuple[Path, dict[int, int]]]:
+    """So many empty cgroups below one, c0, c1 and so on; their ids by number. They are gone afterwards."""
+    base = cgroup_mount() / f"infrasight-storm-{os.getpid()}"
+    base.mkdir()
+    try:
+        for number in range(count):
+            (base / f"c{number}").mkdir()
+        yield base, {number: (base / f"c{number}").stat().st_ino for number in range(count)}
+    finally:
+        for number in range(count):
+            if (base / f"c{number}").exists():
+                (base / f"c{number}").rmdir()
+        base.rmdir()
+
+
+def ids_told(system: System, path: Path) -> dict[int, tuple[int, int]]:
+    """Number of a process -> its cgroup's id, how many opens of it were stored."""
+    sql = f"SELECT {NUMBER} AS number, cgroup_id, count() AS n FROM open WHERE startsWith(path, '{path}/none/') GROUP BY number, cgroup_id"
+    rows = system.query(sql)
+    told = {int(row["number"]): (int(row["cgroup_id"]), int(row["n"])) for row in rows}
+    assert len(told) == len(rows), "a process is in one cgroup"
+    return told
+
+
+@pytest.mark.needs("cgroup2")
+@sizes(1_009, 10_007)
+def test_a_cgroup_for_each_process(watched_system: Watched, tmp_path: Path, size: int) -> None:
+    system = watched_system.system
+    before = watched_system.lost("open")
+    with cgroups(size) as (base, ids):
+        arguments = ("--base", base, "--count", size, "--dir", tmp_path)
+        said, mib = watched_system.most_memory(lambda: run("cgroups", *arguments))
+        mine = f"SELECT count() AS n FROM open WHERE startsWith(path, '{tmp_path}/none/')"
+        watched_system.settled(mine)
+    told, lost = ids_told(system, tmp_path), watched_system.lost("open") - before
+    log.info(f"{said}: {len(told)} told, lost {lost}, node at most {mib:.0f} MiB")
+    assert size <= len(told) + lost
+    assert told == {number: (ids[number], 1) for number in told}
+    assert mib < NODE_MIB_MAX
+
+
+@pytest.mark.needs("cgroup2")
+@sizes(1_009, 10_007)
+def test_a_rate_cap_for_each_cgroup(tmp_path: Path, size: int) -> None:
+    """Each cgroup may open twice at once, and hardly any more after that; which is more cgroups than the kernel side remembers, when it is whole."""
+    made, burst = 7, 2
+    (tmp_path / "node.toml").write_text(
+        f'[probe.open]\nallow = {{ comm = ["cgroups"], path = ["{tmp_path}"] }}\nrate = {{ per_second = 1, burst = {burst} }}\n'
+    )
+    with watched(tmp_path, "--config", str(tmp_path / "node.toml"), "--probes", "open") as each, cgroups(size) as (base, ids):
+        said = run("cgroups", "--base", base, "--count", size, "--dir", tmp_path, "--opens", made)
+        each.settled("SELECT sum(count) AS n FROM loss WHERE reason = 'throttled'")
+        told = ids_told(each.system, tmp_path)
+        throttled, others = each.lost("open", "throttled"), each.lost("open") - each.lost("open", "throttled")
+        log.info(f"{said}: {sum(n for _, n in told.values())} told, {throttled} throttled, {others} lost otherwise")
+    stored = sum(count for _, count in told.values())
+    assert stored + throttled <= size * made <= stored + throttled + others
+    assert {number: place for number, (place, _) in told.items()} == {number: ids[number] for number in told}
+    assert len(told) + others >= size, "each has its share"
+    assert all(count <= burst + 1 for _, count in told.values())
