@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import mmap
@@ -46,10 +47,14 @@ def _has_ipv6() -> bool:
     return True
 
 
+def _cgroup_mounts() -> list[Path]:
+    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+    return [Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"]
+
+
 def _can_make_a_cgroup() -> bool:
     """Whether this process may make a cgroup in the v2 hierarchy, wherever that is mounted, asked by making one."""
-    mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
-    for path in (Path(fields[1]) / f"infrasight-test-can-{os.getpid()}" for fields in mounts if fields[2] == "cgroup2"):
+    for path in (mount / f"infrasight-test-can-{os.getpid()}" for mount in _cgroup_mounts()):
         try:
             path.mkdir()
             path.rmdir()
@@ -100,6 +105,30 @@ _SKIPPED = "missing capability "
 def has(name: str) -> bool:
     """Whether this machine has the named capability; asked once."""
     return CAPABILITIES[name][0]()
+
+
+def worker_cgroups() -> dict[str, Path]:
+    """A cgroup for each of the processes that tests are run in at the same time, by name.
+
+    Tracing sees the whole machine: what one of them does would be in the rings of the others, and fill them (tests/kernel/tap.py).
+    """
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
+    return {f"gw{number}": _cgroup_mounts()[0] / f"infrasight-tests-gw{number}" for number in range(count)} if has("cgroup2") else {}
+
+
+def pytest_configure() -> None:
+    for name, path in worker_cgroups().items():
+        path.mkdir(exist_ok=True)
+        if name == os.environ["PYTEST_XDIST_WORKER"]:
+            (path / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def pytest_unconfigure() -> None:
+    own = worker_cgroups().get(os.environ.get("PYTEST_XDIST_WORKER", ""))
+    if own:
+        (own.parent / "cgroup.procs").write_text(str(os.getpid()))
+        with contextlib.suppress(OSError):  # something that a test started may be there still
+            own.rmdir()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

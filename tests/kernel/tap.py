@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 
 from infrasight.kernel import Records, Tracing, trace
+from infrasight.kernel.rules import Match, Rules
 from infrasight.node.paths import placed, resolved
 from infrasight.schema import PROBES
 from infrasight.schema.events.process import FORK
+from infrasight.schema.kinds import ALWAYS
+from tests.conftest import worker_cgroups
 
 LOOK_EVERY_S = 0.01
 
@@ -107,10 +110,17 @@ def _record(name: str, records: Records, row: int) -> Record:
     return Record(values, probe=probe, layout=name)
 
 
+def not_of_others() -> dict[str, Rules]:
+    """Rules that leave out what the other processes do that run tests at the same time."""
+    own = os.environ.get("PYTEST_XDIST_WORKER")
+    theirs = frozenset(path.stat().st_ino for name, path in worker_cgroups().items() if name != own and path.exists())
+    return {probe: Rules(deny=Match(cgroups=theirs)) for probe in PROBES if probe != ALWAYS} if theirs else {}
+
+
 @contextmanager
 def tapping(probes: Iterable[str] = PROBES, *, self_pid: int = 0, family_pid: int = 0) -> Iterator[Tap]:
     """Trace, this very process included unless it is `self_pid`."""
-    tap = Tap(asyncio.run(trace(tuple(probes), self_pid=self_pid, family_pid=family_pid)))
+    tap = Tap(asyncio.run(trace(tuple(probes), self_pid=self_pid, family_pid=family_pid, rules=not_of_others())))
     try:
         yield tap
     finally:
