@@ -75,6 +75,7 @@ def ask(sql: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> list[dict
     return rows
 
 
+@pytest.mark.serial  # of a flood beside it not all is shown
 def test_a_program_is_seen_and_kept_and_infrasight_itself_is_not(
     start: Start, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

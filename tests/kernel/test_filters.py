@@ -653,6 +653,7 @@ def test_execs_by_outcome_and_name(tap: Tap) -> None:
     assert (len(tap.records("execve", pid=pid)), tap.records("execve", pid=true.pid)) == (3, [])
 
 
+@pytest.mark.serial  # it counts what happens in a time
 def test_rules_that_change_while_events_happen(tap: Tap) -> None:
     """Who is allowed before and after is told without a gap, though lists come and go around it."""
     count = 20011

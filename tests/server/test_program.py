@@ -126,6 +126,7 @@ async def _send_all(shipment: Shipment, batches: list[Batch]) -> None:
             await shipment.send(each)
 
 
+@pytest.mark.serial  # the query is to outlast the second signal
 async def test_a_second_signal_aborts(tmp_path: Path) -> None:
     async with server(tmp_path, "--drain-timeout-s=60") as process, Client(port=process.port) as client, client.ship(HELLO_AGAIN):
         async with client.subscribe() as events:
