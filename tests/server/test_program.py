@@ -131,6 +131,8 @@ async def test_a_second_signal_aborts(tmp_path: Path) -> None:
     async with server(tmp_path, "--drain-timeout-s=60") as process, Client(port=process.port) as client, client.ship(HELLO_AGAIN):
         async with client.subscribe() as events:
             waiting = asyncio.ensure_future(_query_for_long(client))
+            while not await _is_asked(client):
+                pass
             process.child.send_signal(signal.SIGINT)
             assert [event async for event in events] == []  # the first signal has been heard
             process.child.send_signal(signal.SIGINT)  # so soon after the first it is the same ask
@@ -140,6 +142,12 @@ async def test_a_second_signal_aborts(tmp_path: Path) -> None:
         assert status == 128 + signal.SIGINT, said
         assert "a second signal: aborting" in said
         waiting.cancel()
+
+
+async def _is_asked(client: Client) -> bool:
+    """Whether the long query has begun."""
+    sql = "SELECT count() AS n FROM system.processes WHERE query LIKE concat('%1000', '000000000%')"
+    return json.loads(b"".join([chunk async for chunk in client.query(sql)]))["n"] not in (0, "0")
 
 
 async def _query_for_long(client: Client) -> None:
