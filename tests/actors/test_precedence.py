@@ -14,8 +14,8 @@ threads = []
 thread = threading.Thread(target=lambda: threads.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
 thread.start()
 thread.join()
-group = open("/proc/self/autogroup").read().split()[-1] if os.path.exists("/proc/self/autogroup") else None
-print(os.getpriority(os.PRIO_PROCESS, 0), *threads, group)
+group = open("/proc/self/autogroup").read().split()[-1:] if os.path.exists("/proc/self/autogroup") else []
+print(os.getpriority(os.PRIO_PROCESS, 0), *threads, *group or [None])  # a session that is in no group of its own reads nothing
 """
 
 
