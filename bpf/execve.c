@@ -41,7 +41,7 @@ static __always_inline void execve_send_long(struct execve_long *scratch)
         return;
     }
     bpf_probe_read_kernel(record, sizeof(*record), scratch);
-    long_ring.ringbuf_submit(record, QUIETLY);
+    long_ring.ringbuf_submit(record, long_wakeup());
 }
 
 static __always_inline void execve_send_short(struct execve_long *scratch)
@@ -55,7 +55,7 @@ static __always_inline void execve_send_short(struct execve_long *scratch)
     bpf_probe_read_kernel(record->path, sizeof(record->path), scratch->path);
     bpf_probe_read_kernel(record->path_place, sizeof(record->path_place), scratch->path_place);
     bpf_probe_read_kernel(record->argv, sizeof(record->argv), scratch->argv);
-    execve_ring.ringbuf_submit(record, QUIETLY);
+    execve_ring.ringbuf_submit(record, execve_wakeup());
 }
 
 PROGRAM(execve, send)

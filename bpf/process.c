@@ -35,7 +35,7 @@ static __always_inline bool process_tell(u32 action, struct place file, struct p
         record->cut |= 1;
     if (!walk(record->cwd, sizeof(record->cwd), &record->cwd_len, cwd, PROCESS_STEPS))
         record->cut |= 2;
-    process_ring.ringbuf_submit(record, QUIETLY);
+    process_ring.ringbuf_submit(record, process_wakeup());
     return true;
 }
 
@@ -52,7 +52,7 @@ RAW(process, sched_process_fork)
     record->pid = pid;
     record->tid = pid;
     bpf_probe_read_kernel(record->comm, sizeof(record->comm), (void *)(child + TASK_COMM));
-    process_ring.ringbuf_submit(record, QUIETLY);
+    process_ring.ringbuf_submit(record, process_wakeup());
     return 0;
 }
 
@@ -94,6 +94,6 @@ RAW(process, sched_process_exit)
         return 0;
     record->tid = record->pid;
     record->status = READ(u32, task, TASK_EXIT_CODE);
-    process_ring.ringbuf_submit(record, QUIETLY);
+    process_ring.ringbuf_submit(record, process_wakeup());
     return 0;
 }

@@ -1,19 +1,12 @@
 /* How often each process makes each system call, those of 32-bit programs under the numbers that 64-bit ones have, if any. */
 
-RAW(syscall_freq, sys_enter)
+EVERY(syscall_freq, call)
 {
-    u64 task = current_task();
-    u64 number = ctx->args[1];
-#ifdef COMPAT_CALLS
-    if (is_compat(task))
-        number = compat_number(number, REGS(ctx));
-#endif
-    if (number >= CALL_NUMBERS)
-        return 0;
-    struct syscall_freq *account = syscall_freq_account(task, true);
+    u64 call = number;
+    struct syscall_freq *account = call < CALL_NUMBERS ? syscall_freq_account(task, true) : 0;
+    BOUND(call, CALL_NUMBERS - 1);
     if (account)
-        __sync_fetch_and_add(&account->calls[number], 1);
-    return 0;
+        __sync_fetch_and_add(&account->calls[call], 1);
 }
 
 RAW(syscall_freq, sched_process_exit)

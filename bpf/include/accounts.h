@@ -3,14 +3,10 @@
  * them from time to time meanwhile (infrasight/kernel/accounts.py). A template, as places.h.
  */
 
-/* Whether the current process is to have one: not we, not kernel threads, nobody before counting begins. */
+/* Whether the current process is to have one: not we, and not kernel threads. */
 static __always_inline bool @_wanted(u64 task, u32 tgid)
 {
-    u32 probe = PROBE_$;
-    u64 *since = counting_since.lookup(&probe);
-    if (!since || !*since || is_self(tgid) || FIELD(u32, task, TASK_FLAGS) & PF_KTHREAD)
-        return false;
-    return !is_family(FIELD(u32, FIELD(u64, task, TASK_REAL_PARENT), TASK_TGID));
+    return !is_self(tgid) && !(FIELD(u32, task, TASK_FLAGS) & PF_KTHREAD) && !is_family(FIELD(u32, FIELD(u64, task, TASK_REAL_PARENT), TASK_TGID));
 }
 
 /* When it was opened is written last: from then on the node takes it to be complete. */
@@ -30,16 +26,21 @@ static __always_inline void @_name(u64 task, struct @ *account)
 }
 
 /*
- * The account of the current process, which nobody else is to have; 0 for those that have none, and when there is no room. `open`: it is made if there is
+ * The account of the current process, which nobody else is to have; 0 for those that have none, when there is no room, and before counting begins. `open`: it is made if there is
  * none. After a process has been told, its threads still run for a while, and do not open another that would never be settled.
  */
 static __always_inline struct @ *@_account(u64 task, bool open)
 {
     u32 tgid = FIELD(u32, task, TASK_TGID), probe = PROBE_$;
-    if (!@_wanted(task, tgid))
+    u64 owner = FIELD(u64, task, TASK_SIGNAL), *since = counting_since.lookup(&probe);
+    if (!since || !*since)
         return 0;
-    u64 owner = FIELD(u64, task, TASK_SIGNAL);
-    struct @ *account = open ? @_take(owner, tgid) : @_find(owner, tgid);
+    struct @ *account = @_placed(owner, tgid);
+    if (!account) { /* whoever has a place was wanted */
+        if (!@_wanted(task, tgid))
+            return 0;
+        account = open ? @_take(owner, tgid) : @_find(owner, tgid);
+    }
     if (!account) {
         if (open)
             lose(PROBE_$, LOST_ACCOUNTS_FULL);
@@ -67,7 +68,7 @@ static __always_inline void @_tell(struct @ *account)
     bpf_probe_read_kernel(record, sizeof(*record), account);
     record->probe = PROBE_$;
     record->latency_ns = bpf_ktime_get_ns() - record->enter_ns;
-    @_ring.ringbuf_submit(record, QUIETLY);
+    @_ring.ringbuf_submit(record, @_wakeup());
 }
 
 /* The current process ends, and is who it is now: in a race of threads for a place, two accounts can have come to be. */

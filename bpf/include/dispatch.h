@@ -84,26 +84,30 @@ static __always_inline void native_arguments(struct call *call, u64 regs)
     call->args[5] = FIELD(u64, regs, REGS_ARG5);
 }
 
-/* pt_regs, number */
-int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
+/* The number that 64-bit programs have for the call that the current task begins; CALL_NUMBERS when nobody wants it. `ctx`: pt_regs, number. */
+static __always_inline u32 call_number(struct bpf_raw_tracepoint_args *ctx, u64 task)
 {
-    u64 task = current_task();
-    u32 number = ctx->args[1];
 #ifdef COMPAT_CALLS
-    bool compat = is_compat(task);
-    if (compat)
-        number = compat_number(number, REGS(ctx));
+    if (is_compat(task))
+        return compat_number(ctx->args[1], REGS(ctx));
 #endif
+    return ctx->args[1];
+}
+
+/* What the program on entry, on_sys_enter, does last; the loader writes it, since the probes that are told of every call come first in it. */
+static __always_inline void begin_call(struct bpf_raw_tracepoint_args *ctx, u64 task, u32 number)
+{
     u32 *interest = interests.lookup(&number);
     if (!interest || !*interest || is_self(FIELD(u32, task, TASK_TGID)))
-        return 0;
+        return;
     struct call *call = call_begin(task);
     if (!call) {
         lose(*interest >> INTEREST_PROBE, LOST_INFLIGHT_FULL);
-        return 0;
+        return;
     }
     u64 regs = REGS(ctx);
 #ifdef COMPAT_CALLS
+    bool compat = is_compat(task);
     if (compat)
         compat_arguments(call, ctx->args[1], regs);
     else
@@ -117,7 +121,6 @@ int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)
     call->in_flight = 1;
     if (*interest & HAS_ENTER)
         enter_programs.call(ctx, number);
-    return 0;
 }
 
 /* When calls began to be followed: one that was under way then, or has been since they were followed before, is not what is in its place. */
@@ -127,10 +130,10 @@ BPF_ARRAY(followed_since, u64, 1);
 int on_sys_exit(struct bpf_raw_tracepoint_args *ctx)
 {
     u32 zero = 0;
-    u64 *since = followed_since.lookup(&zero);
     struct call *call = call_current();
     if (!call)
         return 0;
+    u64 *since = followed_since.lookup(&zero);
     if (since && call->enter_ns < *since)
         return call_done(call);
     exit_programs.call(ctx, call->number);

@@ -10,9 +10,6 @@ static __always_inline void lose(u32 probe, u32 reason)
         *count += 1;
 }
 
-/* The consumer looks at the ring on a timer, so a record wakes nobody up: that wake-up is most of what other tracers cost. */
-#define QUIETLY BPF_RB_NO_WAKEUP
-
 /* InfraSight does not watch itself: neither the node and what it starts, nor, under `infrasight up`, its supervisor and the supervisor's direct children. */
 struct selves {
     u32 node;

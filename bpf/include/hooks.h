@@ -5,6 +5,8 @@
  */
 #define ENTER(probe, name) static __always_inline void enter__##probe##__##name(struct bpf_raw_tracepoint_args *ctx, struct call *call)
 #define EXIT(probe, name) static __always_inline void exit__##probe##__##name(struct bpf_raw_tracepoint_args *ctx, struct call *call, s64 ret)
+/* Told of every system call that begins, whichever are wanted: by its number for 64-bit programs, CALL_NUMBERS when they have no such call. */
+#define EVERY(probe, name) static __always_inline void every__##probe##__##name(u64 task, u32 number)
 /* A program of a probe's own that others go on to: `programs.call(ctx, PROGRAM_<PROBE>_<NAME>)` does not come back. */
 #define PROGRAM(probe, name) int program__##probe##__##name(struct bpf_raw_tracepoint_args *ctx)
 #define RAW(probe, event) int raw__##probe##__##event(struct bpf_raw_tracepoint_args *ctx)

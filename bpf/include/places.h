@@ -14,15 +14,22 @@ BPF_ARRAY(@_places, struct @_place, $_PLACES);
 BPF_F_TABLE("hash", u64, struct @_place, @_displaced, $_DISPLACED, BPF_F_NO_PREALLOC);
 BPF_ARRAY(@_blank, struct @_place, 1);
 
-/* What is kept for an owner; 0 when there is nothing. */
-static __always_inline struct @ *@_find(u64 owner, u32 number)
+/* What is kept for an owner that has the place; 0 for others. */
+static __always_inline struct @ *@_placed(u64 owner, u32 number)
 {
     number &= $_PLACES - 1;
     struct @_place *place = @_places.lookup(&number);
-    if (place && place->owner == owner)
-        return &place->value;
-    place = @_displaced.lookup(&owner);
-    return place ? &place->value : 0;
+    return place && place->owner == owner ? &place->value : 0;
+}
+
+/* What is kept for an owner; 0 when there is nothing. */
+static __always_inline struct @ *@_find(u64 owner, u32 number)
+{
+    struct @ *placed = @_placed(owner, number);
+    if (placed)
+        return placed;
+    struct @_place *displaced = @_displaced.lookup(&owner);
+    return displaced ? &displaced->value : 0;
 }
 
 /*

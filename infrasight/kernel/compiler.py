@@ -20,6 +20,7 @@ from typing import Any
 from infrasight.errors import KernelError
 from infrasight.kernel.bpf import MapInfo, map_info
 from infrasight.kernel.source import bpf_directory
+from infrasight.schema.c import RING_NUMBERS
 
 CACHE = "INFRASIGHT_CACHE_DIR"
 """Variable: where compiled modules are kept; unless given /var/cache/infrasight. Empty: nowhere."""
@@ -87,11 +88,12 @@ def _module(bpf: Any, programs: list[str]) -> Module:
         fds[int(lib.bpf_table_fd_id(bpf.module, place))] = lib.bpf_table_name(bpf.module, place).decode()
     maps = {name: map_info(fd) for fd, name in fds.items()}
     places = {fd: place for place, fd in enumerate(fds)}
+    places |= {RING_NUMBERS[name]: places[fd] for fd, name in fds.items() if name in RING_NUMBERS}
     return Module(maps, {name: _by_place(bpf.dump_func(name.encode()), places) for name in programs})
 
 
 def _by_place(code: bytes, places: dict[int, int]) -> bytes:
-    """Instructions in which each map's descriptor has become its place."""
+    """Instructions in which each map's descriptor, or number, has become its place."""
     return _with_maps(code, places)
 
 

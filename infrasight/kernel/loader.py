@@ -19,7 +19,7 @@ from infrasight.kernel.bpf import PERF_EVENT, TRACEPOINT, Map, ProgramRefused, c
 from infrasight.kernel.btf import Btf
 from infrasight.kernel.compiler import Module, compile_module, compiled, with_descriptors
 from infrasight.kernel.offsets import constants
-from infrasight.kernel.source import Program, program
+from infrasight.kernel.source import Program, hooks, program
 from infrasight.kernel.syscalls import compat_numbers, number
 from infrasight.schema.kinds import ALWAYS
 
@@ -58,12 +58,12 @@ def _compiled(probes: list[str], flags: list[str]) -> tuple[Module, list[Program
 class _Loading:
     """A module being loaded, and what becomes of its programs."""
 
-    def __init__(self, module: Module, failed: dict[str, str]) -> None:
-        self._module, self.failed = module, failed
+    def __init__(self, module: Module, failed: dict[str, str], probes: list[str]) -> None:
+        self._module, self.failed, self._probes = module, failed, probes
         self.maps = {name: Map(create_map(info, name), info.key_bytes, info.value_bytes) for name, info in module.maps.items()}
         self._map_fds = [each.fd for each in self.maps.values()]
         self.events: list[dict[str, Any]] = []
-        """Programs that the node is to attach: `how`, `name`, `probes`."""
+        """Programs that the node is to attach: `how`, `name`, `probes`, `calls`."""
         self.calls: dict[int, dict[str, Any]] = {}
         """By number of the system call: `probes`, and whether there is a program for its `enter`."""
         self.attached: list[str] = []
@@ -108,10 +108,19 @@ class _Loading:
         self.maps[table].update(index.to_bytes(4, "little"), fd.to_bytes(4, "little"))
         os.close(fd)  # the table has it now
 
-    def event(self, how: str, name: str, probes: list[str], fd: int) -> None:
-        """A program that the node is to attach; no probes: as long as any call is wanted."""
-        self.events.append({"how": how, "name": name, "probes": probes})
+    def event(self, how: str, name: str, probes: list[str], fd: int, calls: bool = False) -> None:
+        """A program that the node is to attach for these probes; `calls`: and as long as any call is wanted."""
+        self.events.append({"how": how, "name": name, "probes": probes, "calls": calls})
         self.fds.append(fd)
+
+    def dispatchers(self) -> None:
+        """The programs that see all calls. Nothing is to begin that would not be seen to end, so the exit is attached first. KernelError when one is
+        refused."""
+        every = [hook for probe in self._probes for hook in hooks(probe) if hook.how == "every"]
+        for name, function in DISPATCHERS.items():
+            told = every if name == "sys_enter" else []
+            self.event("raw", name, [hook.probe for hook in told], self.load(function, name), calls=True)
+            self.attached += [f"{hook.probe} {hook.place}" for hook in told]
 
 
 def load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
@@ -119,11 +128,10 @@ def load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     could not be loaded."""
     numbers = constants(Btf.of_kernel()) | {"BPF_PAGE_SIZE": os.sysconf("SC_PAGESIZE")}
     flags = ["-Wno-macro-redefined", *(f"-D{name}={value}" for name, value in numbers.items())]
-    loading = _Loading(*(found := _compiled(request["probes"], flags))[::2])
-    loading.load_all(found[1])
-    # Nothing is to begin that would not be seen to end, so the exit is attached first.
-    for event, function in DISPATCHERS.items():
-        loading.event("raw", event, [], loading.load(function, event))
+    module, programs, failed = _compiled(request["probes"], flags)
+    loading = _Loading(module, failed, [probe for probe in request["probes"] if probe not in failed])
+    loading.load_all(programs)
+    loading.dispatchers()
     for compat, native in compat_numbers().items():
         loading.maps["compat_numbers"].update(compat.to_bytes(4, "little"), (native + 1).to_bytes(4, "little"))
     loading.maps["selves"].update(bytes(4), b"".join(request[name].to_bytes(4, "little") for name in ("self_pid", "family_pid")))

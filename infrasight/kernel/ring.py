@@ -54,6 +54,10 @@ class Ring:
         self._producer: npt.NDArray[np.uint64] = np.frombuffer(self._data_map, np.uint64, 1)
         self._position = int(self._consumer[0])
 
+    def fileno(self) -> int:
+        """What to wait on: readable when a record woke us up, and as long as there are records."""
+        return self._fd
+
     def fill(self) -> float:
         """How full the ring is, 0 to 1."""
         return (int(self._producer[0]) - self._position) / self.size

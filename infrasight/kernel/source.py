@@ -43,7 +43,7 @@ LIMITS = {
     "REPEATS_REMEMBERED": 32768,
     "BUCKETS_REMEMBERED": 8192,
 }
-_FUNCTION = re.compile(r"^(ENTER|EXIT|RAW|TICK|PROGRAM)\((\w+), (\w+)\)[ \n]\{(?:.*\}\n|\n(?:.*\n)*?\}\n)", re.MULTILINE)
+_FUNCTION = re.compile(r"^(ENTER|EXIT|EVERY|RAW|TICK|PROGRAM)\((\w+), (\w+)\)[ \n]\{(?:.*\}\n|\n(?:.*\n)*?\}\n)", re.MULTILINE)
 
 
 _TEMPLATE = re.compile(r"^TEMPLATE\((\S+), (\w+)\)$", re.MULTILINE)
@@ -51,8 +51,8 @@ _TEMPLATE = re.compile(r"^TEMPLATE\((\S+), (\w+)\)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Hook:
-    """One function of a probe and what it hangs on: `how` is "enter" or "exit" of a system call, "raw" for a tracepoint of its own, "tick" for once a
-    second, "program" for what others go on to."""
+    """One function of a probe and what it hangs on: `how` is "enter" or "exit" of a system call, "every" for the entry of all of them, "raw" for a
+    tracepoint of its own, "tick" for once a second, "program" for what others go on to."""
 
     probe: str
     how: str
@@ -138,6 +138,13 @@ def _call_program(how: str, call: str, hooks: list[Hook]) -> tuple[str, Program]
     return f"\n{head}\n{{\n    struct call *call = call_current();\n    if (!call)\n        return 0;\n{done}{calls}    return 0;\n}}\n", program
 
 
+def _entry_program(hooks: list[Hook]) -> str:
+    """The program on entry to all system calls, `on_sys_enter`: what is told of every one, then what only those wanted are for."""
+    calls = "".join(f"    {hook.function}(task, number);\n" for hook in hooks)
+    head = "int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)\n{\n    u64 task = current_task();\n    u32 number = call_number(ctx, task);\n"
+    return f"\n{head}{calls}    begin_call(ctx, task, number);\n    return 0;\n}}\n"
+
+
 def program(probes: Iterable[str]) -> tuple[str, list[Program]]:
     """The whole C text and what is to be loaded of it; functions for calls that this machine lacks are left out (arm64 has no `open`)."""
     names = tuple(probes)
@@ -165,6 +172,7 @@ def program(probes: Iterable[str]) -> tuple[str, list[Program]]:
             text, each = _call_program(how, call, [hook for hook in kept if (hook.how, hook.name) == (how, call)])
             texts.append(text)
             programs.append(each)
+    texts.append(_entry_program([hook for hook in kept if hook.how == "every"]))
     return "\n".join(texts), programs
 
 

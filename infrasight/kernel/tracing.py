@@ -17,6 +17,7 @@ import numpy as np
 
 from infrasight.errors import KernelError
 from infrasight.kernel.accounts import Accounts, account_maps
+from infrasight.kernel.alarm import Alarm
 from infrasight.kernel.bpf import Map, attach_raw_tracepoint, attach_tick
 from infrasight.kernel.percpu import PerCpuCounters
 from infrasight.kernel.ring import Ring
@@ -33,12 +34,13 @@ _TABLES = ("enter_programs", "exit_programs", "programs")
 
 @dataclass(frozen=True)
 class Event:
-    """A loaded program for a tracepoint, or (`how` is "tick") for once a second, and the probes that need it; none: it is needed as long as any
-    system call is wanted."""
+    """A loaded program for a tracepoint, or (`how` is "tick") for once a second, and the probes that need it. `calls`: it is needed as long as any
+    system call is wanted, too."""
 
     how: str
     name: str
     probes: frozenset[str]
+    calls: bool
     fd: int
 
 
@@ -83,9 +85,9 @@ class Tracing:
             self.accounts[kind].run(False)
         write(rules, running, self.maps)
         wanted = {number: bits for number, call in self.calls.items() if (bits := _interest(call, running))}
-        if not any(event in self._hooks for event in self.events if not event.probes):
+        if not all(event in self._hooks for event in self.events if event.calls):
             self.maps["followed_since"].update(bytes(4), time.monotonic_ns().to_bytes(8, "little"))
-        needed = [event for event in self.events if (event.probes & running if event.probes else wanted)]
+        needed = [event for event in self.events if event.probes & running or (event.calls and wanted)]
         for event in needed:
             if event not in self._hooks:
                 self._attach(event)
@@ -104,10 +106,14 @@ class Tracing:
         try:
             self._hooks[event] = attach_tick(event.fd) if event.how == "tick" else [attach_raw_tracepoint(event.fd, event.name)]
         except KernelError as error:
-            if not event.probes:
+            if event.calls:
                 raise
             self.failed |= {probe: str(error) for probe in event.probes}
             self.attached = [each for each in self.attached if each not in {f"{probe} {event.how}:{event.name}" for probe in event.probes}]
+
+    def alarm(self) -> Alarm:
+        """What tells when a ring has become `FILLED`; to be entered in the event loop that waits."""
+        return Alarm(ring.fileno() for ring in self.rings)
 
     def detach(self) -> None:
         """Stop tracing; what the rings hold can still be taken. Legal twice."""
@@ -205,7 +211,8 @@ def _assemble(answer: dict[str, Any], fds: list[int]) -> Tracing:
     by_name = dict(zip(sizes, fds, strict=False))
     rings = [Ring(name, buffer.bytes, records_of(name), by_name.pop(f"{name}_ring")) for name, buffer in BUFFERS.items() if records_of(name)]
     losses = PerCpuCounters(by_name.pop("losses"), len(PROBES) * len(LOSS_REASONS))
-    programs = [Event(each["how"], each["name"], frozenset(each["probes"]), fd) for each, fd in zip(events, fds[len(sizes) :], strict=True)]
+    hooks = [(each["how"], each["name"], frozenset(each["probes"]), each["calls"]) for each in events]
+    programs = [Event(*hook, fd) for hook, fd in zip(hooks, fds[len(sizes) :], strict=True)]
     maps = {name: Map(fd, *sizes[name]) for name, fd in by_name.items()}
     accounts = {name: Accounts(kind, maps) for name, kind in KINDS.items() if kind.account and f"{name}_places" in maps}
     calls = {int(number): Call(tuple(call["probes"]), call["enter"]) for number, call in answer["calls"].items()}

@@ -20,7 +20,7 @@ from infrasight.node.exporter import Exporter
 from infrasight.node.flow import Batch, Drain, Encoded
 from infrasight.node.identity import boot_id
 from infrasight.node.printer import Discarder, Printer
-from infrasight.node.reader import Reader
+from infrasight.node.reader import IDLE_S, Reader
 from infrasight.node.settings import Settings
 from infrasight.wire import Hello
 
@@ -28,6 +28,8 @@ DRAIN_BYTES = 4 << 20
 """Records between reader and enricher."""
 BATCH_BYTES = 2 << 20
 """Columns between enricher and batcher."""
+PATIENCE_S = 0.2
+"""Longest time that events which are to be sent wait in the rings. They wait to be sent with others in any case, and there it costs nothing."""
 ENCODED_BYTES = 2 << 20
 """Encoded batches that wait for the exporter's window."""
 
@@ -50,13 +52,14 @@ def build(tracing: Tracing, settings: Settings) -> Node:
 
     boot = boot_id()
     family = tuple(pid for pid in (os.getpid(), settings.family_pid) if pid)
-    reader = Reader(tracing, drains, settings.interval_s)
+    printing = settings.output in ("compact", "json")
+    reader = Reader(tracing, drains, settings.interval_s, IDLE_S if printing else min(settings.batch_age_s, PATIENCE_S))
     enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family)
     actors: list[Actor] = [reader, enricher]
     edges = [Edge(drains, "reader", "enricher")]
     exporter = None
 
-    if settings.output in ("compact", "json"):
+    if printing:
         actors.append(Printer(batches, settings.output))
         edges.append(Edge(batches, "enricher", "printer"))
     else:

@@ -1,8 +1,7 @@
-"""The reader: looks at the ring buffers on a timer that adapts to how fast they fill, and copies out what is there."""
+"""The reader: looks at the ring buffers now and then, and when one fills up, and copies out what is there."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Iterator
@@ -10,14 +9,13 @@ from collections.abc import Iterator
 from infrasight.actors import Actor, Mailbox
 from infrasight.kernel import Records, Ring, Tracing
 from infrasight.node.flow import Drain, Loss
+from infrasight.schema.kinds import FILLED
 from infrasight.schema.layout import Layout
 
 IDLE_S = 0.045
-"""Longest wait between two looks: what it may add before an event is visible."""
-BUSY_S = 0.002
-"""Shortest wait."""
-FILL_WANTED = 0.15
-"""How full a ring should be when it is looked at, so that the node can be held up for several times as long before anything is lost."""
+"""How long until the next look when there was nothing: what it may add before an event is visible."""
+SWEEP_S = 0.002
+"""The same between two parts of the accounts."""
 TAKE_BYTES = 2 << 20
 """Most that is taken from one ring at a time."""
 LIFE = "process"
@@ -33,13 +31,14 @@ class Reader(Actor):
 
     name = "reader"
 
-    def __init__(self, tracing: Tracing, outbox: Mailbox[Drain], interval_s: float = 10.0) -> None:
-        self._tracing, self._outbox, self._interval_s = tracing, outbox, interval_s
+    def __init__(self, tracing: Tracing, outbox: Mailbox[Drain], interval_s: float = 10.0, patience_s: float = IDLE_S) -> None:
+        """`interval_s`: between two rows of an account. `patience_s`: until the next look when there was something, unless a ring fills up: each look
+        costs about as much as a hundred events."""
+        self._tracing, self._outbox, self._interval_s, self._patience_s = tracing, outbox, interval_s, patience_s
         self._accounts_due_s = time.monotonic() + interval_s
         self._sweep: Sweep = iter(())
         self._sweeping = False
         self._stopping = False
-        self._wait_s = IDLE_S
         self._lost: dict[tuple[str, str], int] = {}
         self._losses_read_s = 0.0
         self._losses_read_wall_ns = time.time_ns()
@@ -57,12 +56,10 @@ class Reader(Actor):
 
     async def run(self) -> None:
         """Until `stop`."""
-        while not self._stopping:
-            if self._something():
-                await self._look()
-            else:
-                self._wait_s = IDLE_S
-            await asyncio.sleep(self._wait_s)
+        with self._tracing.alarm() as alarm:
+            while not self._stopping:
+                found = self._something() and await self._look()
+                await alarm.wait(self._wait_s(found))
         self._tracing.detach()
         self._sweeping = False
         self._losses_read_s = self._accounts_due_s = 0.0
@@ -77,20 +74,17 @@ class Reader(Actor):
 
     async def _look(self) -> bool:
         """Drain the rings once. Whether there was anything."""
-        self._wait_s = self._next_wait()
         drain = self._drain()
         if not (drain.life or drain.data or drain.losses or drain.accounts or drain.swept):
             return False
         await self._outbox.put(drain)
         return True
 
-    def _next_wait(self) -> float:
-        if self._sweeping:
-            return BUSY_S
-        fullest = max(ring.fill() for ring in self._tracing.rings)
-        if fullest <= 0:
-            return IDLE_S
-        return min(max(self._wait_s * FILL_WANTED / fullest, BUSY_S), IDLE_S)
+    def _wait_s(self, found: bool) -> float:
+        """Until the next look; of a ring that has filled up meanwhile, or was not emptied, the alarm does not tell again."""
+        if any(ring.fill() >= FILLED for ring in self._tracing.rings):
+            return 0
+        return SWEEP_S if self._sweeping else self._patience_s if found else IDLE_S
 
     def _drain(self) -> Drain:
         # Accounts before the rings: one that is settled meanwhile is found there, and is then the newer.

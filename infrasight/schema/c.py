@@ -5,14 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from infrasight.schema.columns import Kind, Slot, Source
-from infrasight.schema.kinds import BUFFERS, KINDS, LOSS_REASONS, PROBES, records_of
+from infrasight.schema.columns import Buffer, Kind, Slot, Source
+from infrasight.schema.kinds import BUFFERS, FILLED, KINDS, LOSS_REASONS, PROBES, records_of
 from infrasight.schema.layout import ARRAY, HEAD_BYTES, LONG, Layout, layouts, payload_bytes, stride
 from infrasight.schema.layout import RECORD_HEADER_BYTES as HEADER
 from infrasight.schema.parts import HEAD, SOCKET
 
 STEPS, STEPS_LONG = 24, 128
 """How far up a directory tree a short and a long record go; mount points count too."""
+RING_NUMBERS = {f"{name}_ring": 1 << 20 | number for number, name in enumerate(BUFFERS)}
+"""What the rings are called where BCC has no function of its own for what is asked of them; whoever compiles puts the maps in (`kernel.compiler`)."""
+WAKERS = 16
+"""How many records in a row wake up the reader when a ring has become `FILLED`."""
 OWN_PATH = 8
 """As in bpf/include/draft.h: the path is in the draft's own bytes, and the second slot is its place."""
 _SOURCES = {Source.USER: ("u64", "string"), Source.PATH: ("struct path", "path"), Source.PLACE: ("struct place", "place")}
@@ -90,6 +94,18 @@ def declarations(names: Iterable[str] = PROBES) -> str:
             numbers[_bytes(buffer.name)] = stride(records) - HEADER
             parts.append(f"BPF_RINGBUF_OUTPUT({buffer.name}_ring, {buffer.bytes // 4096});")
     return "\n".join([*(f"#define {name} {number}" for name, number in numbers.items()), *parts]) + "\n"
+
+
+def _wakeup(buffer: Buffer, record_bytes: int) -> str:
+    """Whether the record that is submitted now wakes up the reader, which else looks at its own pace: a wake-up for each is most of what other
+    tracers cost. Several do when the ring becomes `FILLED`, since records of several processors can pass the mark at once."""
+    return f"""
+static __always_inline u64 {buffer.name}_wakeup(void)
+{{
+    u64 above = bpf_ringbuf_query((void *)bpf_pseudo_fd(1, {RING_NUMBERS[buffer.name + "_ring"]}), BPF_RB_AVAIL_DATA) - {int(buffer.bytes * FILLED)};
+    return above < {WAKERS * record_bytes} ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}}
+"""
 
 
 def _bytes(ring: str) -> str:
@@ -188,7 +204,7 @@ def _finish(shape: Shape) -> str:
     ring = f"{kind.ring}_ring"
     reads = "".join(_read(slot, place, STEPS) for place, slot in enumerate(kind.slots))
     on_long = f"""    if (!fits) {{
-        {ring}.ringbuf_discard(record, QUIETLY);
+        {ring}.ringbuf_discard(record, BPF_RB_NO_WAKEUP);
         programs.call(ctx, {shape.index + 1});
         return 0;
     }}
@@ -203,9 +219,9 @@ int {shape.program}(struct bpf_raw_tracepoint_args *ctx)
 {_hash(kind)}        keep = !repeated(draft->probe, hash) && !(kinds & RATE && throttled(draft->probe, record->cgroup_id));
     }}
     if (keep)
-        {ring}.ringbuf_submit(record, QUIETLY);
+        {ring}.ringbuf_submit(record, {kind.ring}_wakeup());
     else
-        {ring}.ringbuf_discard(record, QUIETLY);
+        {ring}.ringbuf_discard(record, BPF_RB_NO_WAKEUP);
     return draft_end(ctx, draft);
 }}
 """
@@ -218,20 +234,21 @@ def _finish_long(shape: Shape) -> str:
 int {shape.program}_long(struct bpf_raw_tracepoint_args *ctx)
 {{
 {_reserve(shape, True)}{reads}    if (draft->kinds & REPEATS && draft->kinds & RATE && throttled(draft->probe, record->cgroup_id))
-        {LONG}_ring.ringbuf_discard(record, QUIETLY);
+        {LONG}_ring.ringbuf_discard(record, BPF_RB_NO_WAKEUP);
     else
-        {LONG}_ring.ringbuf_submit(record, QUIETLY);
+        {LONG}_ring.ringbuf_submit(record, {LONG}_wakeup());
     return draft_end(ctx, draft);
 }}
 """
 
 
 def functions(names: Iterable[str] = PROBES) -> str:
-    """What comes between bpf/include and the probes' own files: `<kind>_begin` and `<kind>_submit`, and the programs of the shapes.
+    """What comes between bpf/include and the probes' own files: `<ring>_wakeup`, `<kind>_begin` and `<kind>_submit`, and the programs of the shapes.
 
     They are text, and no macros, because BCC does not take a map's functions inside a macro.
     """
-    return "".join(_functions(shapes(names)))
+    wakeups = [_wakeup(buffer, stride(records)) for buffer in BUFFERS.values() if (records := records_of(buffer.name))]
+    return "".join([*wakeups, *_functions(shapes(names))])
 
 
 def _functions(found: list[Shape]) -> Iterator[str]:

@@ -28,7 +28,7 @@ HOOKS = {
 def test_every_hook_is_found(probe: str) -> None:
     """What looks like one in the file is one, and hangs on something that there is."""
     found = hooks(probe)
-    assert len(found) == len(re.findall(r"^(?:ENTER|EXIT|RAW|TICK|PROGRAM)\(", (bpf_directory() / f"{probe}.c").read_text(), re.MULTILINE)) > 0
+    assert len(found) == len(re.findall(r"^(?:ENTER|EXIT|EVERY|RAW|TICK|PROGRAM)\(", (bpf_directory() / f"{probe}.c").read_text(), re.MULTILINE)) > 0
     assert len({hook.function for hook in found}) == len(found)
     calls = {hook.name for hook in found if hook.how in ("enter", "exit")}
     assert calls <= {name for machine in MACHINES for name in syscalls.names(machine).values()}
@@ -57,7 +57,7 @@ def called(text: str, function: str) -> list[str]:
 def test_calls_that_a_machine_lacks_are_left_out(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
     text, programs = program(PROBES)
-    wanted = [hook for probe in PROBES for hook in hooks(probe) if exists(hook)]
+    wanted = [hook for probe in PROBES for hook in hooks(probe) if exists(hook) and hook.how != "every"]
     served = [hook for each in programs for hook in each.hooks if each.function.startswith(("enter_", "exit_", "raw__", "tick__", "program__"))]
     assert sorted(served, key=repr) == sorted(wanted, key=repr)
     assert len({each.function for each in programs}) == len(programs)
@@ -66,6 +66,7 @@ def test_calls_that_a_machine_lacks_are_left_out(machine: str, monkeypatch: pyte
         if each.how in ("enter", "exit"):
             assert each.name in syscalls.names(machine).values()
             assert called(text, each.function) == [hook.function for hook in each.hooks]
+    assert called(text, "on_sys_enter") == [hook.function for probe in PROBES for hook in hooks(probe) if hook.how == "every"]
     assert ("EXIT(open, open)" in text) == (machine == "x86_64")
     assert ("#define COMPAT_CALLS" in text) == (machine == "x86_64")
     assert "open_exit(void *ctx" in text

@@ -75,7 +75,7 @@ def attached_to(tracing: Tracing) -> dict[str, set[str]]:
 
 
 LIFE = {f"sched_process_{event}": {"process"} for event in ("fork", "exec", "exit")}
-CALLS: dict[str, set[str]] = {"sys_enter": set(), "sys_exit": set()}
+CALLS: dict[str, set[str]] = {"sys_enter": {"syscall_freq"}, "sys_exit": set()}
 
 
 @kernel_side

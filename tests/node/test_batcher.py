@@ -19,9 +19,10 @@ class Bench:
 
     def __init__(self, limits: Limits, *, room: int = 1000) -> None:
         self.clock = VirtualClock()
+        self.waited_ns = 0
         self.inbox: Mailbox[Batch] = Mailbox("in", limit=1000)
         self.outbox: Mailbox[Encoded] = Mailbox("out", limit=room)
-        self.task = asyncio.create_task(Batcher(self.inbox, self.outbox, limits, self.clock.time).run())
+        self.task = asyncio.create_task(Batcher(self.inbox, self.outbox, limits, self.clock.time, lambda: START_NS + self.waited_ns).run())
 
     async def put(self, kind: str, rows: int, first: int = 0) -> None:
         await self.inbox.put(Batch(kind, batch(kind, rows, first=first), START_NS + first))
@@ -62,6 +63,22 @@ async def test_enough_bytes() -> None:
     assert bench.sent() == []
     await bench.put("open", 100)
     assert bench.sent() == [("open", 300)]
+    await bench.end()
+
+
+async def test_what_has_waited_before() -> None:
+    """Counts: the age is that of the event. A clock that was set since changes nothing."""
+    bench = Bench(Limits(rows=1 << 30, bytes=1 << 40, age_s=10))
+    for waited_s, left_s in ((4, 6), (60, 0), (-60, 10)):
+        bench.waited_ns = waited_s * 10**9
+        await bench.put("open", 1)
+        if left_s:
+            bench.clock.now += left_s - 1
+            await bench.put("execve", 1)
+            assert "open" not in dict(bench.sent())
+            bench.clock.now += 1
+            await bench.put("execve", 1)
+        assert ("open", 1) in bench.sent()
     await bench.end()
 
 

@@ -9,9 +9,10 @@ import pytest
 from infrasight.actors import Mailbox
 from infrasight.errors import MailboxClosed
 from infrasight.kernel import Records, Ring
+from infrasight.kernel.alarm import Alarm
 from infrasight.node import reader as module
 from infrasight.node.flow import Drain, Loss
-from infrasight.node.reader import BUSY_S, FILL_WANTED, IDLE_S, Reader
+from infrasight.node.reader import IDLE_S, SWEEP_S, Reader
 from infrasight.schema.kinds import records_of
 from tests.actors.clock import settle
 from tests.kernel.memory_ring import MemoryRing, record_of
@@ -60,6 +61,9 @@ class Kernel:
     def losses(self) -> dict[tuple[str, str], int]:
         self.reads += 1
         return dict(self.lost)
+
+    def alarm(self) -> Alarm:
+        return Alarm(())
 
     def detach(self) -> None:
         self.detached += 1
@@ -203,6 +207,7 @@ async def test_accounts_come_in_pieces(kernel: Kernel, clock: Clock) -> None:
     assert reader._something()
     told = []
     while await reader._look():
+        assert reader._wait_s(found=True) == (SWEEP_S if reader._sweeping else IDLE_S)
         kernel.happens("open", 1)
         (drain,) = drains(outbox)
         told.append(([(each.name, records["enter_ns"].tolist()) for each, records in drain.accounts], drain.swept, len(drain.data)))
@@ -217,8 +222,8 @@ async def test_accounts_come_in_pieces(kernel: Kernel, clock: Clock) -> None:
         ([], "", 1),
     ]
     assert [each.intervals for each in kernel.accounts.values()] == [1, 1, 0]
+    assert reader._wait_s(found=True) == IDLE_S
     await reader._look()
-    assert reader._wait_s > BUSY_S
     assert [drain.accounts for drain in drains(outbox)] == [[]], "that was all until the next interval"
 
 
@@ -237,43 +242,20 @@ def test_an_event_is_seen_soon_enough() -> None:
     assert IDLE_S <= 0.05
 
 
-async def test_the_wait_adapts(kernel: Kernel) -> None:
-    """To how fast the rings fill: each is to be looked at when it is about so full."""
+async def test_how_long_until_the_next_look(kernel: Kernel) -> None:
     reader, outbox = reader_of(kernel)
+    assert reader._wait_s(found=False) == IDLE_S
+    assert reader._wait_s(found=True) == IDLE_S, "unless it is told to be more patient"
+    reader = Reader(kernel, outbox, patience_s=0.3)  # type: ignore[arg-type]
+    assert reader._wait_s(found=False) == IDLE_S
+    assert reader._wait_s(found=True) == 0.3
+    ring = kernel.memory["open"]
+    kernel.happens("open", *range(ring.size // 8 // ring.stride))
+    assert reader._wait_s(found=True) == 0.3
+    kernel.happens("open", 1)
+    assert reader._wait_s(found=True) == 0, "it has filled up"
     await reader._look()
-    assert reader._wait_s == IDLE_S
-    kernel.happens("open", *range(4))
-    await reader._look()
-    assert reader._wait_s == IDLE_S, "it is less full than wanted"
-    kernel.happens("open", *range(60))
-    await reader._look()
-    assert reader._wait_s == pytest.approx(IDLE_S * FILL_WANTED / (60 * kernel.memory["open"].stride / kernel.memory["open"].size))
-    for _ in range(5):
-        kernel.happens("open", *range(60))
-        await reader._look()
-    assert reader._wait_s == BUSY_S
-    for _ in range(10):
-        kernel.happens("open", 1)
-        await reader._look()
-    assert reader._wait_s == IDLE_S
-    kernel.happens("process", *range(130))
-    await reader._look()
-    assert reader._wait_s < IDLE_S, "the fullest ring counts"
-    await reader._look()
-    assert reader._wait_s == IDLE_S
-    assert outbox.statistics().depth
-
-
-async def test_a_steady_flow_is_looked_at_when_it_should_be(kernel: Kernel) -> None:
-    """In a model of the kernel where so many records come in a second, the rings are FILL_WANTED full at each look."""
-    reader, outbox = reader_of(kernel)
-    for rate in (400, 1000, 4000):
-        for _ in range(20):
-            kernel.happens("open", *range(round(rate * reader._wait_s)))
-            fullest = kernel.memory["open"].ring.fill()
-            await reader._look()
-            drains(outbox)
-        assert fullest <= FILL_WANTED * 1.5 or reader._wait_s == BUSY_S
+    assert reader._wait_s(found=True) == 0.3
 
 
 async def test_losses_are_told_once_a_second_and_exactly(kernel: Kernel, clock: Clock) -> None:

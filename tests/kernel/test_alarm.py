@@ -1,0 +1,51 @@
+"""Being woken when a ring fills up, by the kernel."""
+
+import asyncio
+import contextlib
+import os
+import time
+
+import pytest
+
+from infrasight.kernel import Tracing, trace
+from infrasight.schema.kinds import FILLED
+
+pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
+LONG_S = 30.0
+
+
+async def _waited_s(tracing: Tracing, opens: int) -> float:
+    """How long the wait for the alarm takes, at most a second or so, while files are opened."""
+    with tracing.alarm() as alarm:
+        await asyncio.sleep(0.05)
+        await alarm.wait(0)  # of what there is already
+        began_s = time.monotonic()
+        waiting = asyncio.create_task(alarm.wait(LONG_S if opens else 0.3))
+        await asyncio.sleep(0)
+        for _ in range(opens):
+            with contextlib.suppress(FileNotFoundError):
+                os.open("/no/such/file", os.O_RDONLY)
+        await waiting
+        return time.monotonic() - began_s
+
+
+@pytest.mark.serial
+def test_a_ring_that_fills_up_tells() -> None:
+    """Each time that it does, and not while it is merely not empty. Others' opens are not in the way: nothing else runs."""
+
+    async def once() -> None:
+        tracing = await trace(("open",), self_pid=1)
+        try:
+            (ring,) = [ring for ring in tracing.rings if ring.name == "open"]
+            for _ in range(3):
+                for each in tracing.rings:
+                    each.take(each.end(), each.size)
+                assert await _waited_s(tracing, 0) >= 0.3, "there is next to nothing in it"
+                enough = int(FILLED * ring.size / ring.stride) + 20
+                assert await _waited_s(tracing, enough) < LONG_S / 2
+                assert FILLED <= ring.fill() < 2 * FILLED
+                assert await _waited_s(tracing, 0) >= 0.3, "it is not emptied, and was told of"
+        finally:
+            tracing.close()
+
+    asyncio.run(once())
