@@ -1,8 +1,8 @@
 /* accept, accept4: both ends of the new socket; of one that failed, what is listened on. */
 
-static __always_inline void accept_unix(struct accept *event, struct draft *draft, struct place *place, u64 sock, s64 ret)
+static __always_inline void accept_unix(struct accept *event, struct place *place, u64 sock, s64 ret)
 {
-    event->path_whole = unix_bound(draft, place, sock);
+    event->path_whole = unix_bound(event, place, sock);
     u64 peer = ret < 0 ? 0 : READ(u64, sock, UNIX_PEER);
     if (peer)
         event->peer_used = unix_address(event->peer, peer);
@@ -11,13 +11,11 @@ static __always_inline void accept_unix(struct accept *event, struct draft *draf
 static __always_inline void accept_exit(void *ctx, struct call *call, s64 ret, u32 flags)
 {
     struct accept *event = accept_begin(call, ret);
-    struct draft *draft = draft_of_cpu();
-    if (!event || !draft)
+    if (!event)
         return;
-    struct socket_fields *fields = socket_fields(event);
+    struct socket_fields *fields = socket_fields(event, ARG(0));
     struct place place = {};
     u64 sock = sock_of_fd(current_task(), ret < 0 ? ARG(0) : ret);
-    event->fd = ARG(0);
     event->flags = flags;
     if (sock) {
         socket_local(fields, sock);
@@ -25,7 +23,7 @@ static __always_inline void accept_exit(void *ctx, struct call *call, s64 ret, u
         if (ret >= 0)
             socket_peer(fields, sock);
         if (fields->family == AF_UNIX)
-            accept_unix(event, draft, &place, sock, ret);
+            accept_unix(event, &place, sock, ret);
     }
     if (passes_address(PROBE_ACCEPT, ret < 0 ? 0 : fields->family, fields->daddr))
         accept_submit(ctx, place);

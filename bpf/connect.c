@@ -3,11 +3,11 @@
 BPF_HASH(connect_addresses, u64, struct address, CONNECTS_IN_FLIGHT);
 
 /* The file of a unix socket: the one it is connected to, else where its path starts. */
-static __always_inline struct place connect_place(struct connect *event, struct draft *draft, u64 sock, s64 ret)
+static __always_inline struct place connect_place(struct connect *event, u64 sock, s64 ret)
 {
     u64 peer = ret < 0 ? 0 : READ(u64, sock, UNIX_PEER);
     event->path_whole = peer != 0;
-    return peer ? place_at(peer + UNIX_PATH) : unix_start(draft);
+    return peer ? place_at(peer + UNIX_PATH) : unix_start(event);
 }
 
 ENTER(connect, connect)
@@ -28,22 +28,21 @@ ENTER(connect, connect)
 static __always_inline void connect_compose(void *ctx, struct call *call, s64 ret, struct address *address)
 {
     struct connect *event = connect_begin(call, ret);
-    struct draft *draft = draft_of_cpu();
-    if (!event || !draft)
+    if (!event)
         return;
+    struct socket_fields *fields = socket_fields(event, ARG(0));
     struct place place = {};
     if (ARG(3))
         read_address(address, ARG(1), ARG(2));
-    event->fd = ARG(0);
-    socket_address(socket_fields(event), address);
+    socket_address(fields, address);
     u64 sock = sock_of_fd(current_task(), ARG(0));
     if (sock)
-        socket_local(socket_fields(event), sock);
+        socket_local(fields, sock);
     if (address->family == AF_UNIX) {
-        unix_address_given(draft, address, ARG(2));
-        place = connect_place(event, draft, event->socket_family == AF_UNIX ? sock : 0, ret);
+        unix_address_given(event, address, ARG(2));
+        place = connect_place(event, fields->socket_family == AF_UNIX ? sock : 0, ret);
     }
-    if (passes_address(PROBE_CONNECT, address->family, event->daddr))
+    if (passes_address(PROBE_CONNECT, address->family, fields->daddr))
         connect_submit(ctx, place);
 }
 

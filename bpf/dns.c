@@ -76,7 +76,7 @@ static __always_inline void dns_tell(void *ctx, struct call *call, s64 ret, stru
     struct draft *draft = draft_of_cpu();
     if (!event || !draft)
         return;
-    if (!dns_ends(socket_fields(event), sock, message.address, action) || !passes_address(PROBE_DNS, event->family, event->daddr))
+    if (!dns_ends(socket_fields(event, ARG(0)), sock, message.address, action) || !passes_address(PROBE_DNS, event->family, event->daddr))
         return;
     u64 length = message.length;
     BOUND(length, MESSAGE_SHORT_DNS);
@@ -84,7 +84,6 @@ static __always_inline void dns_tell(void *ctx, struct call *call, s64 ret, stru
         return;
     draft->own_length = length;
     draft->next = next;
-    event->fd = ARG(0);
     event->action = action;
     event->bytes = message.length;
     dns_submit(ctx);

@@ -1,12 +1,12 @@
 /* dup, dup2, dup3, fcntl with F_DUPFD and F_DUPFD_CLOEXEC: only of a socket that becomes standard input, output or error, as in a remote shell. */
 
 /* Of a unix socket the address that it is bound to, else its peer's. */
-static __always_inline void dup_unix(struct dup *event, struct draft *draft, struct place *place, u64 sock)
+static __always_inline void dup_unix(struct dup *event, struct place *place, u64 sock)
 {
-    event->path_whole = unix_bound(draft, place, sock);
+    event->path_whole = unix_bound(event, place, sock);
     u64 peer = event->path_whole ? 0 : READ(u64, sock, UNIX_PEER);
     if (peer)
-        event->path_whole = unix_bound(draft, place, peer);
+        event->path_whole = unix_bound(event, place, peer);
 }
 
 static __always_inline void dup_exit(void *ctx, struct call *call, s64 ret)
@@ -17,16 +17,14 @@ static __always_inline void dup_exit(void *ctx, struct call *call, s64 ret)
     if (!sock)
         return;
     struct dup *event = dup_begin(call, ret);
-    struct draft *draft = draft_of_cpu();
-    if (!event || !draft)
+    if (!event)
         return;
-    struct socket_fields *fields = socket_fields(event);
+    struct socket_fields *fields = socket_fields(event, ARG(0));
     struct place place = {};
-    event->fd = ARG(0);
     socket_local(fields, sock);
     socket_peer(fields, sock);
     if (fields->family == AF_UNIX)
-        dup_unix(event, draft, &place, sock);
+        dup_unix(event, &place, sock);
     if (passes_address(PROBE_DUP, fields->family, fields->daddr))
         dup_submit(ctx, place);
 }

@@ -14,11 +14,16 @@ static __always_inline u64 sock_of_fd(u64 task, u32 fd)
     return READ(u64, READ(u64, file, FILE_PRIVATE_DATA), SOCKET_SK);
 }
 
-/* The part of a draft that is the same for all kinds about sockets. */
-static __always_inline struct socket_fields *socket_fields(void *event)
+/* The part of a draft that is the same for all kinds about sockets, of a call that was given `fd`. */
+static __always_inline struct socket_fields *socket_fields(void *event, u32 fd)
 {
-    return (struct socket_fields *)((u8 *)event + sizeof(struct head));
+    struct socket_fields *fields = (struct socket_fields *)((u8 *)event + sizeof(struct head));
+    fields->fd = fd;
+    return fields;
 }
+
+/* The draft that a probe's fields are in. */
+static __always_inline struct draft *draft_of(void *event) { return (struct draft *)((u8 *)event - __builtin_offsetof(struct draft, record)); }
 
 static __always_inline bool is_internet(u32 family) { return family == AF_INET || family == AF_INET6; }
 
@@ -70,8 +75,9 @@ static __always_inline bool read_address(struct address *address, u64 from, u64 
 }
 
 /* The same, of a unix socket: its path becomes the draft's own bytes. `length` includes the family. */
-static __always_inline void unix_address_given(struct draft *draft, struct address *address, u32 length)
+static __always_inline void unix_address_given(void *event, struct address *address, u32 length)
 {
+    struct draft *draft = draft_of(event);
     draft->own_length = length > sizeof(address->family) ? length - sizeof(address->family) : 0;
     bpf_probe_read_kernel(draft->own, UNIX_ADDRESS_MAX, address->rest);
 }
@@ -87,16 +93,18 @@ static __always_inline u32 unix_address(u8 *to, u64 sock)
 }
 
 /* Path and file of a unix socket that is bound; false when it is not. */
-static __always_inline bool unix_bound(struct draft *draft, struct place *place, u64 sock)
+static __always_inline bool unix_bound(void *event, struct place *place, u64 sock)
 {
+    struct draft *draft = draft_of(event);
     draft->own_length = unix_address(draft->own, sock);
     *place = place_at(sock + UNIX_PATH);
     return draft->own_length;
 }
 
 /* Where the path of a unix socket starts that led nowhere. */
-static __always_inline struct place unix_start(struct draft *draft)
+static __always_inline struct place unix_start(void *event)
 {
+    struct draft *draft = draft_of(event);
     if (draft->own_length == 0 || draft->own[0] == 0)
         return (struct place){};
     return draft->own[0] == '/' ? place_of_chroot(current_task()) : place_of_cwd(current_task());

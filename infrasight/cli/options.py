@@ -66,6 +66,7 @@ class UpOptions:
     for_s: Span | None = option(None, env=None, flags=("--for",), help="end by itself after this time, e.g. 90s or 5m")
     probes: tuple[str, ...] = option((), env="TRACER", help="what to trace, a comma list; all probes unless given")
     config: Path | None = option(None, help="configuration file of the node, with filters (docs/FILTERS.md)")
+    interval_s: float = option(10.0, minimum=0.1, maximum=3600, unit="s", help="how often resource use and system call counts are told")
     server_port: int = option(50051, env="SERVER_PORT", minimum=0, maximum=65535, help="port that the server listens on; 0 is any free one")
     prometheus_port: int = option(9090, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port of the node's metrics on loopback, 0 for none")
     server_prometheus_port: int = option(9091, minimum=0, maximum=65535, help="port of the server's metrics on loopback, 0 for none")

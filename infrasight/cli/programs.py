@@ -36,6 +36,7 @@ def node(
     environ: Mapping[str, str],
     family: int,
     prometheus_port: int,
+    interval_s: float,
     probes: Sequence[str] = (),
     config: Path | None = None,
     lent: Sequence[int] = (),
@@ -43,7 +44,8 @@ def node(
     """A node that ships to the server on loopback and ignores the process `family` and its direct children."""
 
     def arguments() -> list[str]:
-        told = ["--output=server", f"--server-addr={LOOPBACK}", f"--server-port={server_port()}", f"--prometheus-port={prometheus_port}"]
+        told = ["--output=server", f"--server-addr={LOOPBACK}", f"--server-port={server_port()}"]
+        told += [f"--prometheus-port={prometheus_port}", f"--interval-s={interval_s}"]
         told += [f"--probes={','.join(probes)}"] if probes else []
         return told + ([f"--config={config.absolute()}"] if config else [])
 

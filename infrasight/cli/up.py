@@ -74,6 +74,7 @@ class Up:
             environ=os.environ,
             family=os.getpid(),
             prometheus_port=options.prometheus_port,
+            interval_s=options.interval_s,
             probes=options.probes,
             config=options.config,
             lent=[lent],

@@ -29,14 +29,26 @@ FDS_PER_MESSAGE = 250
 """SCM_MAX_FD is 253 (include/net/scm.h)."""
 
 
-def _does_not_compile(probe: str, flags: list[str]) -> str:
-    """Why a probe does not compile on its own; empty when it does."""
+def _does_not_compile(probes: list[str], flags: list[str]) -> str:
+    """Why these do not compile without the others; empty when they do."""
     try:
-        text, programs = program(dict.fromkeys([probe, ALWAYS]))
+        text, programs = program(dict.fromkeys([*probes, ALWAYS]))
         compile_module(text, flags, [each.function for each in programs])
     except KernelError as error:
         return str(error)
     return ""
+
+
+def _failing(probes: list[str], flags: list[str], reason: str) -> dict[str, str]:
+    """Which of these, that together do not compile, do not on their own, and why: most do, so halves are tried, and halves of those that do not."""
+    half = len(probes) // 2
+    if not half:
+        return dict.fromkeys(probes, reason)
+    failed: dict[str, str] = {}
+    for part in (probes[:half], probes[half:]):
+        if why := _does_not_compile(part, flags):
+            failed |= _failing(part, flags, why)
+    return failed
 
 
 def _module_of(probes: list[str], flags: list[str]) -> tuple[Module, list[Program]]:
@@ -48,8 +60,10 @@ def _compiled(probes: list[str], flags: list[str]) -> tuple[Module, list[Program
     """All probes as one module; those that do not compile are left out, with the reason."""
     try:
         return *_module_of(probes, flags), {}
-    except KernelError:
-        failed = {probe: reason for probe in probes if (reason := _does_not_compile(probe, flags))}
+    except KernelError as error:
+        if _does_not_compile([], flags):  # what all of them need
+            raise
+        failed = _failing(probes, flags, str(error))
         if not failed or len(failed) == len(probes):
             raise
     return *_module_of([probe for probe in probes if probe not in failed], flags), failed

@@ -24,6 +24,13 @@ def test_every_option_is_in_its_place(name: str) -> None:
         assert all(f"`{flag}`" in section for flag in row.flag.split(", "))
 
 
+def test_what_up_passes_on_is_the_same_for_the_node() -> None:
+    """Its default, and the variable."""
+    up, node = ({row.name: (row.env, row.default, row.unit) for row in describe(DOCUMENTED[name])} for name in ("up", "infrasight.node"))
+    passed_on = ("probes", "config", "interval_s", "prometheus_port")
+    assert [up[name] for name in passed_on] == [node[name] for name in passed_on]
+
+
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_command_has_a_section_and_its_summary(name: str) -> None:
     assert f"\n## infrasight {name}\n" in PAGE

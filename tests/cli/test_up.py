@@ -82,14 +82,14 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
 
 
 async def test_events_are_shown_until_ctrl_c_and_then_all_ends_in_order(watched: Callable[..., Any], tmp_path: Path) -> None:
-    async with watched(probes=("open",), prometheus_port=0) as run:
+    async with watched(probes=("open",), prometheus_port=0, interval_s=2.5) as run:
         await run.says("/seen")
         port = int((tmp_path / "server.port").read_text())
         os.kill(os.getpid(), signal.SIGINT)
         assert await run.run == 0
     started, told, *ended = log_of(tmp_path)
     assert started.startswith(f"server {port} ")
-    flags = f"--output=server --server-addr=127.0.0.1 --server-port={port} --prometheus-port=0 --probes=open"
+    flags = f"--output=server --server-addr=127.0.0.1 --server-port={port} --prometheus-port=0 --interval-s=2.5 --probes=open"
     assert told == f"node {flags} family {os.getpid()}"
     assert ended == ["node stopped", "server stopped"]
     assert run.lines[-1] != ""

@@ -81,10 +81,8 @@ class Watched:
 @contextmanager
 def watched(path: Path, *arguments: str) -> Iterator[Watched]:
     port = free_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INFRASIGHT_INTERVAL_S", "1")
-        with System(path, "--prometheus-port", str(port), *arguments) as system:
-            yield Watched(system, system.pid_of("infrasight.node"), f"http://127.0.0.1:{port}/metrics")
+    with System(path, "--prometheus-port", str(port), "--interval-s", "1", *arguments) as system:
+        yield Watched(system, system.pid_of("infrasight.node"), f"http://127.0.0.1:{port}/metrics")
 
 
 @pytest.fixture(scope="module")

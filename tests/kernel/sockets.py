@@ -1,13 +1,23 @@
-"""Socket addresses as system calls take them and as records hold them, and calls that Python's own socket module does not make."""
+"""Socket addresses as system calls take them and as records hold them, what is told of a thread, and calls that Python's own module does not make."""
 
 import ctypes
 import os
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from tests.kernel.tap import Record
+import pytest
+
+from tests.kernel.calls import me
+from tests.kernel.tap import Interval, Record, Tap
 
 _libc = ctypes.CDLL(None, use_errno=True)
+FAMILIES = pytest.mark.parametrize(
+    ("family", "host"), [(socket.AF_INET, "127.0.0.1"), pytest.param(socket.AF_INET6, "::1", marks=pytest.mark.needs("ipv6"))], ids=["ipv4", "ipv6"]
+)
+NOTHING = bytes(16)
 
 
 def in4(port: int, host: str = "127.0.0.1") -> bytes:
@@ -44,3 +54,24 @@ def bound(path: bytes, kind: int = socket.SOCK_STREAM) -> socket.socket:
         os.unlink(path)
     assert call("bind", made.fileno(), un(path), 2 + len(path)) == 0
     return made
+
+
+@contextmanager
+def told(tap: Tap, probe: str, count: int = 1) -> Iterator[list[Record]]:
+    """What is told of this thread while the block runs, in the list afterwards; exactly so many."""
+    found: list[Record] = []
+    with Interval() as interval:
+        yield found
+    found += [each for each in tap.records(probe, **me()) if interval.holds(each)]
+    assert len(found) == count, found
+
+
+def has(record: Record, **wanted: Any) -> None:
+    """These members are so."""
+    found = {name: record[name] for name in wanted}
+    assert found == wanted, f"{found} is not {wanted}"
+
+
+def path_of(record: Record) -> bytes:
+    """The address of a unix socket without the NUL behind a path."""
+    return record["path"] if record["path"][:1] == b"\0" else record["path"].rstrip(b"\0")
