@@ -18,7 +18,11 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("tests", deadline=None)  # how long an example takes says more of what else runs here
+hypothesis.settings.load_profile("tests")
 
 _BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}  # linux/arch/*/include/asm/unistd: __NR_bpf
 _BPF_MAP_CREATE = 0  # linux/include/uapi/linux/bpf.h: enum bpf_cmd

@@ -20,7 +20,7 @@ struct draft {
     s64 ret;
     u32 probe;
     u32 kinds;  /* of the probe's rule */
-    u32 finish; /* the program that makes the record; the one for long records comes after it */
+    u32 finish; /* the program that makes the record; those for longer ones come after it */
     u32 paths;  /* which of `sources` are paths, a bit each; OWN_PATH */
     u32 next;   /* the program to go on to when this one is told, for the next event of the same call; 0: there is none */
     u32 turn;   /* how many have been looked at */

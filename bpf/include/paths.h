@@ -126,7 +126,7 @@ static __always_inline bool put_name(u8 *to, u32 room, u32 at, u64 *inlined, u64
     if (length < DENTRY_INLINE_BYTES)
         return put_inlined(to, room, at, inlined, length);
     length += 1;
-    if (room > 512) {
+    if (room >= 512) {
         BOUND(length, 256);
         return at <= room - 256 && !bpf_probe_read_kernel(to + at, length, (void *)name);
     }

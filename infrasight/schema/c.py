@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from infrasight.schema.columns import Buffer, Kind, Slot, Source
+from infrasight.schema.columns import Buffer, Kind, Length, Slot, Source
 from infrasight.schema.kinds import BUFFERS, FILLED, KINDS, LOSS_REASONS, PROBES, records_of
-from infrasight.schema.layout import ARRAY, HEAD_BYTES, LONG, Layout, layouts, payload_bytes, stride
+from infrasight.schema.layout import ARRAY, HEAD_BYTES, Layout, layouts, payload_bytes, stride
 from infrasight.schema.layout import RECORD_HEADER_BYTES as HEADER
 from infrasight.schema.parts import HEAD, SOCKET
 
-STEPS, STEPS_LONG = 24, 128
-"""How far up a directory tree a short and a long record go; mount points count too."""
+STEPS = {Length.SHORT: 24, Length.MEDIUM: 48, Length.LONG: 128}
+"""How far up a directory tree records go; mount points count too."""
 RING_NUMBERS = {f"{name}_ring": 1 << 20 | number for number, name in enumerate(BUFFERS)}
 """What the rings are called where BCC has no function of its own for what is asked of them; whoever compiles puts the maps in (`kernel.compiler`)."""
 WAKERS = 16
@@ -30,26 +30,24 @@ class Shape:
         self.number, self.kinds, self.model = number, kinds, kinds[0]
 
     @property
-    def program(self) -> str:
-        """The C function that makes records of this shape; with `_long`, that for long ones."""
-        return f"finish_{self.number}"
+    def functions(self) -> dict[Length, str]:
+        """The C functions that make records of this shape, by their lengths."""
+        return {length: f"finish_{self.number}_{length.value}" for length in self.model.lengths}
 
     @property
     def index(self) -> int:
-        """Place of the first of its two programs in `programs`."""
-        return 2 * self.number
+        """Place of the first of them in the map `programs`."""
+        return len(Length) * self.number
 
     @property
     def programs(self) -> dict[str, int]:
-        """Its C functions, and their places."""
-        found = {self.program: self.index}
-        if self.model.two_sizes:
-            found[f"{self.program}_long"] = self.index + 1
-        return found
+        """The functions and their places, one behind the other."""
+        return {function: self.index + place for place, function in enumerate(self.functions.values())}
 
 
 def _look(kind: Kind) -> tuple[object, ...]:
-    return (kind.ring, payload_bytes(kind), *((slot.source, slot.areas[0].short, slot.areas[0].long, slot.place) for slot in kind.slots))
+    rooms = [(slot.source, *((short, long) for _, short, long in slot.rooms)) for slot in kind.slots]
+    return (kind.ring, payload_bytes(kind), *rooms)
 
 
 def shapes(names: Iterable[str] = PROBES) -> list[Shape]:
@@ -167,14 +165,13 @@ def _read(slot: Slot, place: int, steps: int) -> str:
     return lines
 
 
-def _reserve(shape: Shape, long: bool) -> str:
+def _reserve(shape: Shape, record: Layout) -> str:
     """A record with its head and fields filled in."""
-    kind, ring = shape.model, LONG if long else shape.model.ring
-    words = payload_bytes(kind) // 8
+    words = payload_bytes(shape.model) // 8
     return f"""    struct draft *draft = draft_of_cpu();
     if (!draft)
         return 0;
-    struct {kind.name}{"_long" if long else ""} *record = {ring}_ring.ringbuf_reserve({_bytes(ring)});
+    struct {record.name} *record = {record.ring}_ring.ringbuf_reserve({_bytes(record.ring)});
     if (!record) {{
         lose(draft->probe, LOST_RING_FULL);
         return draft_end(ctx, draft);
@@ -189,54 +186,43 @@ def _reserve(shape: Shape, long: bool) -> str:
 """
 
 
-def _hash(kind: Kind) -> str:
+def _hash(record: Layout) -> str:
     """What makes two events the same, as `hash`."""
     lines = ["        u64 hash = hash_head((struct head *)record);\n"]
-    words = payload_bytes(kind) // 8
+    words = payload_bytes(record.kind) // 8
     if words:
         lines.append(f"        hash = hash_string(hash, (u8 *)record + {HEAD_BYTES}, {8 * words}, {8 * words});\n")
-    lines += [f"        hash = hash_string(hash, record->{area.name}, record->{area.name}_len, {area.short});\n" for area in kind.areas]
+    areas = [(area.name, area.room(record.length)) for area in record.kind.areas]
+    lines += [f"        hash = hash_string(hash, record->{name}, record->{name}_len, {room});\n" for name, room in areas]
     return "".join(lines)
 
 
-def _finish(shape: Shape) -> str:
-    kind = shape.model
-    ring = f"{kind.ring}_ring"
-    reads = "".join(_read(slot, place, STEPS) for place, slot in enumerate(kind.slots))
-    on_long = f"""    if (!fits) {{
+def _finish(shape: Shape, record: Layout) -> str:
+    """The program for records of one length. What does not fit goes on to the program for the next length. Rules on repeats are for all but long
+    records: what is so long is always told."""
+    ring, function = f"{record.ring}_ring", shape.functions[record.length]
+    reads = "".join(_read(slot, place, STEPS[record.length]) for place, slot in enumerate(shape.model.slots))
+    longer = f"""    if (!fits) {{
         {ring}.ringbuf_discard(record, BPF_RB_NO_WAKEUP);
-        programs.call(ctx, {shape.index + 1});
+        programs.call(ctx, {shape.programs[function] + 1});
         return 0;
     }}
 """
+    repeats = f"""{_hash(record)}        keep = !repeated(draft->probe, hash) && !(kinds & RATE && throttled(draft->probe, record->cgroup_id));
+"""
+    rate = "        keep = !(kinds & RATE && throttled(draft->probe, record->cgroup_id));\n"
     return f"""
 /* Records of {", ".join(each.name for each in shape.kinds)}. */
-int {shape.program}(struct bpf_raw_tracepoint_args *ctx)
+int {function}(struct bpf_raw_tracepoint_args *ctx)
 {{
-{_reserve(shape, False)}{reads}{on_long if kind.two_sizes else ""}    u32 kinds = draft->kinds;
+{_reserve(shape, record)}{reads}{longer if record.length is not shape.model.lengths[-1] else ""}    u32 kinds = draft->kinds;
     bool keep = true;
     if (kinds & REPEATS) {{
-{_hash(kind)}        keep = !repeated(draft->probe, hash) && !(kinds & RATE && throttled(draft->probe, record->cgroup_id));
-    }}
+{rate if record.length is Length.LONG else repeats}    }}
     if (keep)
-        {ring}.ringbuf_submit(record, {kind.ring}_wakeup());
+        {ring}.ringbuf_submit(record, {record.ring}_wakeup());
     else
         {ring}.ringbuf_discard(record, BPF_RB_NO_WAKEUP);
-    return draft_end(ctx, draft);
-}}
-"""
-
-
-def _finish_long(shape: Shape) -> str:
-    """Those that do not fit into a short record. Rules on repeats are for short ones: what is too long is always told."""
-    reads = "".join(_read(slot, place, STEPS_LONG) for place, slot in enumerate(shape.model.slots))
-    return f"""
-int {shape.program}_long(struct bpf_raw_tracepoint_args *ctx)
-{{
-{_reserve(shape, True)}{reads}    if (draft->kinds & REPEATS && draft->kinds & RATE && throttled(draft->probe, record->cgroup_id))
-        {LONG}_ring.ringbuf_discard(record, BPF_RB_NO_WAKEUP);
-    else
-        {LONG}_ring.ringbuf_submit(record, {LONG}_wakeup());
     return draft_end(ctx, draft);
 }}
 """
@@ -256,6 +242,4 @@ def _functions(found: list[Shape]) -> Iterator[str]:
         for kind in shape.kinds:
             yield _begin(kind)
             yield _submit(kind, shape)
-        yield _finish(shape)
-        if f"{shape.program}_long" in shape.programs:
-            yield _finish_long(shape)
+        yield from (_finish(shape, record) for record in layouts(shape.model))

@@ -75,22 +75,42 @@ class Source(enum.Enum):
     """The probe's own program fills it in."""
 
 
+class Length(enum.Enum):
+    """How much a record has room for. An event goes into the first that it fits into, or what fits of it into the last."""
+
+    SHORT = "short"
+    """Nearly every event: in the ring of its kind."""
+    MEDIUM = "medium"
+    """Paths of some hundred bytes."""
+    LONG = "long"
+    """As much as the kernel takes."""
+
+
+MEDIUM_BYTES = 1024
+"""What the areas of a medium record share."""
+
+
 @dataclass(frozen=True)
 class Area:
-    """Bytes at a fixed place of a record, with their length in the field `<name>_len`: `short` of them in a short record, `long` in a long one."""
+    """Bytes at a fixed place of a record, with their length in the field `<name>_len`: so many of them in a record of each length."""
 
     name: str
     short: int
+    medium: int
     long: int
+
+    def room(self, length: Length) -> int:
+        """Bytes of it in a record of this length."""
+        return {Length.SHORT: self.short, Length.MEDIUM: self.medium, Length.LONG: self.long}[length]
 
 
 @dataclass(frozen=True)
 class Slot:
     """A byte string that the kernel copies into a record.
 
-    A record comes in two sizes. The short one holds `short` bytes of this string and is what nearly every event needs; when a string does not fit,
-    the long record with `long` bytes is sent instead, through a ring of its own. Equal numbers mean that there is one size only. Of a PATH, `place`
-    and `place_long` are the same for its second area; a name of 255 bytes has room there behind any path of PATH_MAX. Lengths are multiples of 8.
+    A short record holds `short` bytes of it, a long one `long`, and a medium one its part of `MEDIUM_BYTES`; equal numbers mean that there is one
+    length only. Of a PATH, `place` and `place_long` are the same for its second area; a name of 255 bytes has room there behind any path of PATH_MAX.
+    Both are multiples of 8.
     """
 
     name: str
@@ -98,14 +118,14 @@ class Slot:
     long: int
     doc: str
     source: Source = Source.USER
-    place: int = 96
+    place: int = 80
     place_long: int = 4352
 
     @property
-    def areas(self) -> tuple[Area, ...]:
-        """What it takes in a record."""
-        area = Area(self.name, self.short, self.long)
-        return (area, Area(f"{self.name}_place", self.place, self.place_long)) if self.source is Source.PATH else (area,)
+    def rooms(self) -> tuple[tuple[str, int, int], ...]:
+        """What it takes in a record: name, bytes in a short one, bytes in a long one."""
+        own = (self.name, self.short, self.long)
+        return (own, (f"{self.name}_place", self.place, self.place_long)) if self.source is Source.PATH else (own,)
 
 
 @dataclass(frozen=True)
@@ -143,12 +163,15 @@ class Kind:
     @property
     def areas(self) -> tuple[Area, ...]:
         """The areas of all slots."""
-        return tuple(area for slot in self.slots for area in slot.areas)
+        rooms = [room for slot in self.slots for room in slot.rooms]
+        part = MEDIUM_BYTES // max(1, sum(short != long for _, short, long in rooms)) // 8 * 8
+        return tuple(Area(name, short, max(short, min(long, part)), long) for name, short, long in rooms)
 
     @property
-    def two_sizes(self) -> bool:
-        """Whether records come in a short and a long size."""
-        return any(area.short != area.long for area in self.areas)
+    def lengths(self) -> tuple[Length, ...]:
+        """The lengths its records come in, the shortest first. Who composes its own leaves out the medium one."""
+        more = (Length.LONG,) if self.composed else (Length.MEDIUM, Length.LONG)
+        return (Length.SHORT, *more) if any(area.short != area.long for area in self.areas) else (Length.SHORT,)
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infrasight.schema.columns import Buffer, Kind
+from infrasight.schema.columns import Buffer, Kind, Length
 from infrasight.schema.events.accept import ACCEPT
 from infrasight.schema.events.bind import BIND, LISTEN
 from infrasight.schema.events.bpf import BPF
@@ -34,7 +34,7 @@ from infrasight.schema.events.syscall_freq import SYSCALL_FREQ
 from infrasight.schema.events.unlink import UNLINK
 from infrasight.schema.events.unshare import UNSHARE
 from infrasight.schema.events.userfaultfd import USERFAULTFD
-from infrasight.schema.layout import LONG, Layout, layouts
+from infrasight.schema.layout import Layout, layouts
 
 LOSS_REASONS: dict[str, str] = {
     "ring_full": "the ring buffer had no room: the node did not read fast enough",
@@ -49,7 +49,7 @@ BUFFERS: dict[str, Buffer] = {
     buffer.name: buffer
     for buffer in (
         Buffer("process", 4 << 20, "process life, on its own so that ancestry survives a flood of anything else"),
-        Buffer("open", 16 << 20, "opens, of which there are most"),
+        Buffer("open", 8 << 20, "opens, of which there are most"),
         Buffer("execve", 1 << 20, "programs executed"),
         Buffer("net", 1 << 20, "sockets"),
         Buffer("dns", 1 << 20, "messages to and from name servers"),
@@ -57,7 +57,8 @@ BUFFERS: dict[str, Buffer] = {
         Buffer("call", 1 << 20, "the other calls, which have no strings"),
         Buffer("resource", 1 << 20, "accounts of what processes used, when they end"),
         Buffer("syscall_freq", 2 << 20, "accounts of their system calls, likewise"),
-        Buffer(LONG, 4 << 20, "what does not fit into a short record, of any kind"),
+        Buffer(Length.MEDIUM.value, 4 << 20, "what does not fit into a short record, of any kind"),
+        Buffer(Length.LONG.value, 4 << 20, "what does not fit into a medium one either"),
     )
 }
 """The ring buffers by name."""

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infrasight.schema.columns import Field, Kind, Source
+from infrasight.schema.columns import Field, Kind, Length, Source
 from infrasight.schema.parts import HEAD
 
 RECORD_HEADER_BYTES = 8
 """Bytes of the kernel's own header before each ring buffer record (struct bpf_ringbuf_hdr, kernel/bpf/ringbuf.c)."""
 CTYPES: dict[str, str] = {"u16": "<u2", "s16": "<i2", "u32": "<u4", "s32": "<i4", "u64": "<u8", "s64": "<i8"}
-LONG = "long"
-"""The buffer that the long records of all kinds go through."""
 ARRAY = re.compile(r"(char|u8|u32)\[(\d+)\]")
 """A C array type: element, count."""
 
@@ -32,22 +30,22 @@ class Member:
 
 @dataclass(frozen=True)
 class Layout:
-    """One record size of one kind; `size` in bytes, a multiple of 8."""
+    """The records of one kind and length; `size` in bytes, a multiple of 8."""
 
     kind: Kind
-    long: bool
+    length: Length
     members: tuple[Member, ...]
     size: int
 
     @property
     def name(self) -> str:
-        """Name of the C struct: `open`, `open_long`."""
-        return f"{self.kind.name}_long" if self.long else self.kind.name
+        """Name of the C struct: `open`, `open_medium`, `open_long`."""
+        return self.kind.name if self.length is Length.SHORT else f"{self.kind.name}_{self.length.value}"
 
     @property
     def ring(self) -> str:
         """The buffer these records go through."""
-        return LONG if self.long else self.kind.ring
+        return self.kind.ring if self.length is Length.SHORT else self.length.value
 
     def member(self, name: str) -> Member:
         """The member called `name`; KeyError when there is none."""
@@ -111,7 +109,7 @@ def payload_bytes(kind: Kind) -> int:
     return _aligned(_end(kind.fields), 8)
 
 
-def _walk(kind: Kind, long: bool) -> Iterator[tuple[str, str]]:
+def _walk(kind: Kind, length: Length) -> Iterator[tuple[str, str]]:
     for field in (*HEAD, *kind.fields):
         yield field.name, field.ctype
     if padding := payload_bytes(kind) - _end(kind.fields):
@@ -124,25 +122,25 @@ def _walk(kind: Kind, long: bool) -> Iterator[tuple[str, str]]:
         elif slot.source is Source.PLACE:
             yield f"{slot.name}_cut", "u32"
     for area in kind.areas:
-        yield area.name, f"u8[{area.long if long else area.short}]"
+        yield area.name, f"u8[{area.room(length)}]"
 
 
-def layout(kind: Kind, long: bool = False) -> Layout:
-    """The layout of `kind`'s short (or only) or long record. ValueError for a kind that does not come from the kernel, or has no long one."""
-    if kind.origin != "kernel" or (long and not kind.two_sizes):
+def layout(kind: Kind, length: Length = Length.SHORT) -> Layout:
+    """The layout of `kind`'s records of a length. ValueError for a kind that does not come from the kernel, or has none so long."""
+    if kind.origin != "kernel" or length not in kind.lengths:
         raise ValueError(f"{kind.name} has no such record")
     members, offset = [], 0
-    for name, ctype in _walk(kind, long):
+    for name, ctype in _walk(kind, length):
         size, alignment = _sizes(ctype)
         offset = _aligned(offset, alignment)
         members.append(Member(name, ctype, offset, size))
         offset += size
-    return Layout(kind, long, tuple(members), _aligned(offset, 8))
+    return Layout(kind, length, tuple(members), _aligned(offset, 8))
 
 
 def layouts(kind: Kind) -> tuple[Layout, ...]:
-    """All record sizes of a kind, the short one first."""
-    return (layout(kind), layout(kind, long=True)) if kind.two_sizes else (layout(kind),)
+    """Those of all lengths of a kind, the short one first."""
+    return tuple(layout(kind, length) for length in kind.lengths)
 
 
 def stride(records: Iterable[Layout]) -> int:

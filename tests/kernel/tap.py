@@ -94,7 +94,7 @@ def _matches(value: Any, wanted: Any) -> bool:
 
 
 def _record(name: str, records: Records, row: int) -> Record:
-    probe = name.removesuffix("_long")
+    probe = name.removesuffix("_long").removesuffix("_medium")
     values = {member: column[row].tobytes() if column.ndim > 1 else column[row].item() for member, column in records.columns.items()}
     for length in [name for name in values if name.endswith("_len")]:
         slot = length.removesuffix("_len")

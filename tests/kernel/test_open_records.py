@@ -47,14 +47,14 @@ def test_failures_tell_their_error(tap: Tap, tmp_path: Path) -> None:
         assert tap.one("open", path=bytes(path), flags=os.O_WRONLY)["ret"] == -error
 
 
-@pytest.mark.parametrize("length", [1, 118, 119, 120, 121, 150, 254, 255, 256, 4094, 4095])
+@pytest.mark.parametrize("length", [1, 78, 79, 80, 81, 150, 255, 256, 510, 511, 512, 513, 4094, 4095])
 def test_paths_of_any_length(tap: Tap, length: int, request: pytest.FixtureRequest) -> None:
-    path = (unique(request) + b"/" + DEEP)[:length] if length > 100 else b"\x01"
+    path = (unique(request) + b"/" + DEEP)[:length] if length > 70 else b"\x01"
     with Interval() as interval:
         assert openat(path) == -errno.ENOENT
     (record,) = [each for each in tap.records("open", path=path, pid=os.getpid()) if interval.holds(each)]
     assert (len(record["path"]), record["path_len"], record["dirfd"]) == (length, length, AT_FDCWD)
-    assert record["layout"] == ("open" if length < 119 else "open_long")
+    assert record["layout"] == ("open" if length < 79 else "open_medium" if length < 511 else "open_long")
 
 
 def test_a_path_that_is_too_long_is_cut(tap: Tap, request: pytest.FixtureRequest) -> None:

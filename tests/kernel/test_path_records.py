@@ -92,10 +92,26 @@ def test_the_short_record_is_used_up_to_its_end(tap: Tap, long: int) -> None:
             record, led = opened(tap, given, os.O_CREAT | os.O_WRONLY)
             os.unlink(given)
             assert record["path_resolved"] == led == given
-            if long <= 15 and len(given) <= 80:
+            if long <= 15 and len(given) <= 72:
                 assert record["layout"] == "open"
     finally:
         os.rmdir(top)
+
+
+@pytest.mark.parametrize("parts", [(9, 240, 200), (9, 9, 230, 210), (1, 255, 205), (20,) * 22])
+def test_the_medium_record_is_used_up_to_its_end(tap: Tap, tmp_path: Path, parts: tuple[int, ...]) -> None:
+    """The same around what a medium one has room for."""
+    with inside(tmp_path):
+        directory = bytes(tmp_path) + b"".join(b"/" + b"m" * part for part in parts)
+        os.makedirs(directory)
+        found = set()
+        for length in range(len(directory) + 2, 540):
+            given = directory + b"/" + b"x" * (length - len(directory) - 1)
+            record, led = opened(tap, given, os.O_CREAT | os.O_WRONLY)
+            os.unlink(given)
+            assert record["path_resolved"] == led == given
+            found.add(record["layout"])
+        assert found == {"open_medium", "open_long"}
 
 
 @pytest.mark.parametrize("depth", [20, 24, 25, 60, 100, 119])

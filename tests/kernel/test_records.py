@@ -6,6 +6,7 @@ import pytest
 from infrasight.kernel import Records
 from infrasight.kernel.records import BLOCK
 from infrasight.schema import KINDS, PROBES
+from infrasight.schema.columns import Length
 from infrasight.schema.kinds import records_of
 from infrasight.schema.layout import Layout, layouts, stride
 
@@ -24,7 +25,7 @@ def view_of(layout: Layout, rows: int) -> np.ndarray:
 @pytest.mark.parametrize("layout", ALL, ids=lambda each: each.name)
 @pytest.mark.parametrize("rows", [1, 100, BLOCK, BLOCK + 1])
 def test_everything_is_gathered(layout: Layout, rows: int) -> None:
-    view = view_of(layout, min(rows, 200) if layout.long else rows)
+    view = view_of(layout, min(rows, 200) if layout.length is Length.LONG else rows)
     records = Records.gather(layout, view)
     assert len(records) == len(view)
     assert set(records.columns) == {member.name for member in layout.members} - {"_padding"}
@@ -48,7 +49,7 @@ def test_a_length_that_is_rubbish_does_no_harm(layout: Layout) -> None:
 
 
 def test_what_is_gathered_is_a_copy() -> None:
-    (layout, _) = layouts(KINDS["open"])
+    layout, *_ = layouts(KINDS["open"])
     view = view_of(layout, 10)
     records, before = Records.gather(layout, view), view["pid"].copy()
     view["pid"] = 0
@@ -58,7 +59,7 @@ def test_what_is_gathered_is_a_copy() -> None:
 
 
 def test_some_of_the_rows() -> None:
-    (layout, _) = layouts(KINDS["open"])
+    layout, *_ = layouts(KINDS["open"])
     records = Records.gather(layout, view_of(layout, 10))
     odd = records[np.arange(10) % 2 == 1]
     assert (len(odd), odd["pid"].tolist()) == (5, records["pid"][1::2].tolist())
@@ -69,5 +70,5 @@ def test_some_of_the_rows() -> None:
 
 
 def test_no_rows() -> None:
-    (layout, _) = layouts(KINDS["open"])
+    layout, *_ = layouts(KINDS["open"])
     assert len(Records.gather(layout, view_of(layout, 0))) == 0

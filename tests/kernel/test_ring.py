@@ -160,11 +160,11 @@ def test_a_record_longer_than_a_page_wraps_too() -> None:
 
 
 def test_a_full_ring_fits() -> None:
-    ring = small("open", start=7 * 376)
+    ring = small("open", start=7 * 320)
     while ring.produce(record_of(ring.layout, enter_ns=ring.ring.end())):
         pass
-    assert ring.ring.fill() == 10 * 376 / PAGE, "the kernel never lets the last byte be taken"
-    assert len(take(ring)) == 10
+    assert ring.ring.fill() == 12 * 320 / PAGE, "the kernel never lets the last byte be taken"
+    assert len(take(ring)) == 12
     ring.close()
 
 

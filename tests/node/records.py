@@ -7,15 +7,15 @@ import numpy as np
 
 from infrasight.kernel import Records
 from infrasight.schema import KINDS, PROBES
-from infrasight.schema.layout import Layout, layout, stride
+from infrasight.schema.layout import Layout, layouts, stride
 
 RUBBISH = np.random.default_rng(7)
 TICK = 10_000_000
 
 
 def layout_of(name: str) -> Layout:
-    """`open`, `open_long`."""
-    return layout(KINDS[name.removesuffix("_long")], long=name.endswith("_long"))
+    """`open`, `open_medium`, `open_long`."""
+    return next(each for kind in KINDS.values() if kind.origin == "kernel" for each in layouts(kind) if each.name == name)
 
 
 def make(name: str, rows: int, /, **values: Any) -> Records:

@@ -44,14 +44,14 @@ def compact(array: pa.DictionaryArray) -> bool:
 @quick
 @given(st.lists(NO_NUL, min_size=1, max_size=30))
 def test_c_strings(texts: list[bytes]) -> None:
-    for name in ("open", "open_long", "execve"):
+    for name in ("open", "open_medium", "open_long", "execve"):
         encoded = encode_c_strings(make(name, len(texts), path=texts), "path")
         assert plain(encoded) == texts
         assert compact(encoded)
 
 
 def test_c_strings_that_fill_their_slot() -> None:
-    for name, width in (("open", 119), ("open", 120), ("open_long", 4095), ("open_long", 4096), ("execve", 128)):
+    for name, width in (("open", 79), ("open", 80), ("open_medium", 512), ("open_long", 4095), ("open_long", 4096), ("execve", 128)):
         texts = [b"x" * width, b"", b"y" * (width - 1), b"x" * width]
         assert plain(encode_c_strings(make(name, 4, path=texts), "path")) == texts
 
@@ -193,7 +193,7 @@ def test_no_rows() -> None:
 
 @pytest.mark.parametrize("rows", [1, 50_000])
 def test_many_rows(rows: int) -> None:
-    paths = [b"/dir/%d/\xff" % (number % 977) + b"x" * (number % 90) for number in range(rows)]
+    paths = [b"/dir/%d/\xff" % (number % 977) + b"x" * (number % 60) for number in range(rows)]
     assert plain(encode_c_strings(make("open", rows, path=paths), "path")) == paths
     argv = [b"\0".join([b"prog", b"", b"%d" % (number % 101)]) + b"\0" * (number % 2) for number in range(rows)]
     assert plain(split_words(make("execve", rows, argv=argv), "argv")) == [words(text) for text in argv]

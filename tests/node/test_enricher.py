@@ -134,7 +134,7 @@ EXPECTED: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     ),
     "open": (
         {
-            "path": [b"/etc/\x1b]0;\n", b"", b"../" + b"x" * 117],
+            "path": [b"/etc/\x1b]0;\n", b"", b"../" + b"x" * 77],
             "path_place": [b"", names(b"/a file"), names(b"/srv/data")],
             "path_whole": [0, 1, 2],
             "flags": [0o100, 2**32 - 1, 0],
@@ -144,7 +144,7 @@ EXPECTED: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
         [
             {"path": b"/etc/\x1b]0;\n", "path_resolved": b"/etc/\x1b]0;\n", "flags": 0o100, "mode": 0o644, "dirfd": -100},
             {"path": b"", "path_resolved": b"/a file", "flags": 2**32 - 1, "mode": 0, "dirfd": 3},
-            {"path": b"../" + b"x" * 117, "path_resolved": b".../srv/" + b"x" * 117, "flags": 0, "mode": 2, "dirfd": -1},
+            {"path": b"../" + b"x" * 77, "path_resolved": b".../srv/" + b"x" * 77, "flags": 0, "mode": 2, "dirfd": -1},
         ],
     ),
 }

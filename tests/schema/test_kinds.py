@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from infrasight.schema import KINDS, LOSS_REASONS, PROBES, Kind, Type, arrow, arrow_schema, ddl, protobuf
-from infrasight.schema.columns import Buffer, Source
+from infrasight.schema.columns import Buffer, Length, Source
 from infrasight.schema.kinds import BUFFERS, records_of
 from infrasight.schema.layout import CTYPES, layouts
 from infrasight.schema.parts import CALL, HEAD, INTERVAL, WHO
@@ -131,7 +131,7 @@ def test_what_the_kernel_writes_is_declared_soundly(kind: Kind) -> None:
     names = [member.name for each in layouts(kind)[:1] for member in each.members]
     assert len(set(names)) == len(names)
     assert all(field.ctype in CTYPES or re.fullmatch(r"(char|u8|u32)\[\d+\]", field.ctype) for field in (*HEAD, *kind.fields))
-    assert all(area.short <= area.long for area in kind.areas)
+    assert all(area.short <= area.medium <= area.long for area in kind.areas)
     assert kind.composed or all(slot.short == slot.long for slot in kind.slots if slot.source is Source.OWN), "it is in the draft, which has one size"
     assert kind.ring in BUFFERS
 
@@ -148,5 +148,6 @@ def test_every_record_goes_through_one_ring() -> None:
     through = [record.name for buffer in BUFFERS for record in records_of(buffer)]
     assert sorted(through) == sorted(record.name for name in PROBES for record in layouts(KINDS[name]))
     assert [record.name for record in records_of("process")] == ["process"]
-    assert all(record.long for record in records_of("long"))
+    for length in (Length.MEDIUM, Length.LONG):
+        assert {record.length for record in records_of(length.value)} == {length}
     assert records_of("nothing") == ()

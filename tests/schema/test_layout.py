@@ -8,7 +8,7 @@ import pytest
 
 from infrasight.schema import KINDS, PROBES, Field, Kind, Slot
 from infrasight.schema.c import declarations, shapes, struct
-from infrasight.schema.columns import Source
+from infrasight.schema.columns import Length, Source
 from infrasight.schema.kinds import BUFFERS, records_of
 from infrasight.schema.layout import CTYPES, HEAD_BYTES, RECORD_HEADER_BYTES, Layout, Member, layout, layouts, payload_bytes, stride
 from infrasight.schema.parts import HEAD
@@ -32,10 +32,11 @@ def test_members_follow_each_other_aligned(record: Layout) -> None:
 
 def test_sizes_that_were_chosen() -> None:
     """Memory of the kernel and time to read: what grows is to grow on purpose."""
-    assert [each.name for each in ALL][:7] == ["execve", "execve_long", "open", "open_long", "connect", "connect_long", "process"]
-    assert (HEAD_BYTES, stride(records_of("open")), stride(records_of("process"))) == (120, 376, 624)
-    assert all(4096 < each.size < 20_480 for each in ALL if each.long)
-    assert all(each.size < 1024 for each in ALL if not each.long and not each.kind.account)
+    assert [each.name for each in ALL][:7] == ["execve", "execve_long", "open", "open_medium", "open_long", "connect", "connect_medium"]
+    assert (HEAD_BYTES, stride(records_of("open")), stride(records_of("process"))) == (120, 320, 624)
+    assert all(4096 < each.size < 20_480 for each in ALL if each.length is Length.LONG)
+    assert all(each.size < 1500 for each in ALL if each.length is Length.MEDIUM)
+    assert all(each.size < 1024 for each in ALL if each.length is Length.SHORT and not each.kind.account)
 
 
 @pytest.mark.parametrize("ring", BUFFERS)
@@ -61,7 +62,7 @@ def test_areas_can_be_read_as_words(record: Layout) -> None:
     uneven = {slot.name for slot in record.kind.slots if slot.source is Source.OWN}
     for area in record.kind.areas:
         member = record.member(area.name)
-        assert member.size == (area.long if record.long else area.short)
+        assert member.size == area.room(record.length)
         assert area.name in uneven or member.size % 8 == 0
 
 
@@ -72,7 +73,7 @@ def test_kinds_of_one_shape_look_alike() -> None:
     for shape in found:
         plain = [[(m.ctype, m.offset) for m in layout(kind).members if m.offset >= HEAD_BYTES + payload_bytes(kind)] for kind in shape.kinds]
         assert plain == plain[:1] * len(plain)
-        assert len({(kind.ring, kind.two_sizes, payload_bytes(kind)) for kind in shape.kinds}) == 1
+        assert len({(kind.ring, kind.lengths, payload_bytes(kind)) for kind in shape.kinds}) == 1
     places = [place for shape in found for place in shape.programs.values()]
     assert len(set(places)) == len(places)
 
@@ -91,7 +92,7 @@ def test_any_order_of_fields_is_laid_out_as_c_does(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_both_sizes_begin_alike() -> None:
+def test_all_lengths_begin_alike() -> None:
     for name in PROBES:
         first, *more = layouts(KINDS[name])
         areas = len(KINDS[name].areas)
@@ -105,7 +106,7 @@ def test_there_is_no_record_of_what_the_node_makes_itself() -> None:
     with pytest.raises(ValueError, match="loss has no such record"):
         layout(KINDS["loss"])
     with pytest.raises(ValueError, match="ptrace has no such record"):
-        layout(KINDS["ptrace"], long=True)
+        layout(KINDS["ptrace"], Length.LONG)
     with pytest.raises(KeyError):
         layout(KINDS["open"]).member("nothing")
 

@@ -22,6 +22,6 @@ CHMOD = Kind(
         Field("fd", "s32", "file descriptor"),
         Field("flags", "u32", "AT_* flags"),
     ),
-    slots=(Slot("path", 120, PATH_MAX, "the path as given", Source.PATH),),
+    slots=(Slot("path", 80, PATH_MAX, "the path as given", Source.PATH),),
     ring="file",
 )

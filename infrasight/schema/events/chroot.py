@@ -19,8 +19,8 @@ CHROOT = Kind(
     ),
     fields=(Field("call", "u32", "which call"),),
     slots=(
-        Slot("path", 120, PATH_MAX, "the new root", Source.PATH),
-        Slot("put_old", 120, PATH_MAX, "where the old root goes", Source.PATH),
+        Slot("path", 80, PATH_MAX, "the new root", Source.PATH),
+        Slot("put_old", 80, PATH_MAX, "where the old root goes", Source.PATH),
     ),
     ring="file",
 )

@@ -16,8 +16,8 @@ LINK = Kind(
     ),
     fields=(Field("flags", "u32", "AT_* flags"),),
     slots=(
-        Slot("old_path", 120, PATH_MAX, "the file", Source.PATH),
-        Slot("new_path", 120, PATH_MAX, "the new path", Source.PATH),
+        Slot("old_path", 80, PATH_MAX, "the file", Source.PATH),
+        Slot("new_path", 80, PATH_MAX, "the new path", Source.PATH),
     ),
     ring="file",
 )
@@ -33,8 +33,8 @@ SYMLINK = Kind(
         *path_columns("path", 30, "The new link, as given."),
     ),
     slots=(
-        Slot("target", 120, PATH_MAX, "what the link says"),
-        Slot("path", 120, PATH_MAX, "the new link", Source.PATH),
+        Slot("target", 80, PATH_MAX, "what the link says"),
+        Slot("path", 80, PATH_MAX, "the new link", Source.PATH),
     ),
     ring="file",
 )

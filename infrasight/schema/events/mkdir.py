@@ -14,6 +14,6 @@ MKDIR = Kind(
         Column("mode", Type.U32, 20, "Its permission bits, from which the process's umask takes away.", codec="ZSTD(1)"),
     ),
     fields=(Field("mode", "u32", "permission bits"),),
-    slots=(Slot("path", 120, PATH_MAX, "the new directory", Source.PATH),),
+    slots=(Slot("path", 80, PATH_MAX, "the new directory", Source.PATH),),
     ring="file",
 )

@@ -27,7 +27,7 @@ MMAP = Kind(
         Field("flags", "u32", "MAP_* flags"),
         Field("fd", "s32", "file descriptor"),
     ),
-    slots=(Slot("file", 96, PATH_MAX, "the file mapped", Source.PLACE),),
+    slots=(Slot("file", 80, PATH_MAX, "the file mapped", Source.PLACE),),
     ring="file",
     selective=True,
 )

@@ -27,7 +27,7 @@ MODULE = Kind(
     slots=(
         Slot("name", 64, 64, "name of the module"),
         Slot("parameters", 64, 4096, "parameters"),
-        Slot("file", 96, PATH_MAX, "the file it is loaded from", Source.PLACE),
+        Slot("file", 80, PATH_MAX, "the file it is loaded from", Source.PLACE),
     ),
     ring="file",
 )

@@ -71,8 +71,8 @@ MOUNT = Kind(
         Field("aux", "s32", "last argument of fsconfig"),
     ),
     slots=(
-        Slot("source", 120, PATH_MAX, "what is mounted, or a value"),
-        Slot("target", 120, PATH_MAX, "where", Source.PATH),
+        Slot("source", 80, PATH_MAX, "what is mounted, or a value"),
+        Slot("target", 80, PATH_MAX, "where", Source.PATH),
         Slot("fstype", 64, 256, "file system type"),
         Slot("key", 64, 256, "key of fsconfig"),
     ),
@@ -90,6 +90,6 @@ UMOUNT = Kind(
         Column("flags", Type.U32, 21, "MNT_* flags (include/linux/fs.h).", codec="ZSTD(1)"),
     ),
     fields=(Field("flags", "u32", "flags"),),
-    slots=(Slot("target", 120, PATH_MAX, "what is unmounted", Source.PATH),),
+    slots=(Slot("target", 80, PATH_MAX, "what is unmounted", Source.PATH),),
     ring="file",
 )

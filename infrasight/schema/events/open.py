@@ -20,6 +20,6 @@ OPEN = Kind(
         Field("mode", "u32", "permission bits"),
         Field("dirfd", "s32", "directory file descriptor"),
     ),
-    slots=(Slot("path", 120, PATH_MAX, "the path as given", Source.PATH),),
+    slots=(Slot("path", 80, PATH_MAX, "the path as given", Source.PATH),),
     ring="open",
 )

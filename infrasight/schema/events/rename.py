@@ -16,8 +16,8 @@ RENAME = Kind(
     ),
     fields=(Field("flags", "u32", "RENAME_* flags"),),
     slots=(
-        Slot("old_path", 120, PATH_MAX, "the old path", Source.PATH),
-        Slot("new_path", 120, PATH_MAX, "the new path", Source.PATH),
+        Slot("old_path", 80, PATH_MAX, "the old path", Source.PATH),
+        Slot("new_path", 80, PATH_MAX, "the new path", Source.PATH),
     ),
     ring="file",
 )

@@ -36,6 +36,6 @@ SETNS = Kind(
         Field("target_pid", "u32", "process id"),
         Field("fd", "s32", "file descriptor"),
     ),
-    slots=(Slot("file", 96, PATH_MAX, "file of the namespace", Source.PLACE),),
+    slots=(Slot("file", 80, PATH_MAX, "file of the namespace", Source.PLACE),),
     ring="file",
 )

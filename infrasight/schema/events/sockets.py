@@ -51,7 +51,7 @@ PATH_FIELDS = (*SOCKET, Field("path_whole", "u32", "whether `path_place` is the 
 """Of a kind that may be about unix sockets. A kind's own fields come after them."""
 PATH_SLOTS = (
     Slot("path", _PATH_ROOM, _PATH_ROOM, "unix socket address", Source.OWN),
-    Slot("path_place", 96, PATH_MAX, "its file, or the directory that it starts from", Source.PLACE),
+    Slot("path_place", 80, PATH_MAX, "its file, or the directory that it starts from", Source.PLACE),
 )
 
 

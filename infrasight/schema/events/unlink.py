@@ -14,6 +14,6 @@ UNLINK = Kind(
         Column("directory", Type.BOOL, 20, "Whether a directory was to be removed: rmdir, or unlinkat with AT_REMOVEDIR."),
     ),
     fields=(Field("directory", "u32", "whether a directory is to be removed"),),
-    slots=(Slot("path", 120, PATH_MAX, "what is removed", Source.PATH),),
+    slots=(Slot("path", 80, PATH_MAX, "what is removed", Source.PATH),),
     ring="file",
 )
