@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from infrasight.node.identity import Identity
 from infrasight.node.names import Names
 from infrasight.node.paths import all_plain, placed, resolved, terminal
 from infrasight.node.processes import Processes, Scan
-from infrasight.schema import KINDS, Column, Type, arrow_schema
+from infrasight.schema import KINDS, Column, Kind, Type, arrow_schema
 from infrasight.schema.arrow import TYPES
 from infrasight.schema.columns import RESOLVED, Source
 from infrasight.schema.events.connect import CONNECT
@@ -108,19 +109,27 @@ MAKERS: dict[tuple[str, str], Callable[[Records], pa.Array]] = {
 """Columns that are more than the field or the slot of the same name."""
 
 
-def _make(kind: str, column: Column, records: Records) -> pa.Array:
-    """A column by its declaration: a string or words from a slot, a name or a number from a field."""
-    if make := MAKERS.get((kind, column.name)):
-        return make(records)
-    if f"{column.name}_cut" in records.columns:
-        return place(records, column.name)
+def _maker(kind: Kind, column: Column) -> Callable[[Records], pa.Array]:
+    """How a column is made by its declaration: a string or words from a slot, a name or a number from a field."""
+    name, names = column.name, column.names
+    if make := MAKERS.get((kind.name, name)):
+        return make
+    if any(slot.name == name and slot.source is Source.PLACE for slot in kind.slots):
+        return partial(place, slot=name)
     if column.type is Type.TEXT:
-        return encode_c_strings(records, column.name)
+        return partial(encode_c_strings, slot=name)
     if column.type is Type.WORDS:
-        return split_words(records, column.name)
-    if column.names:
-        return named(records[column.name], _number_or(column.names))
-    return numbers(records[column.name].astype(NUMPY[column.type], copy=False), TYPES[column.type])
+        return partial(split_words, slot=name)
+    if names:
+        return lambda records: named(records[name], _number_or(names))
+    dtype, arrow = NUMPY.get(column.type), TYPES[column.type]
+    return lambda records: numbers(records[name].astype(dtype, copy=False), arrow)
+
+
+@cache
+def _makers(kind: str) -> dict[str, Callable[[Records], pa.Array]]:
+    """How each column of a kind is made, in order, unless it is made together with others."""
+    return {column.name: _maker(KINDS[kind], column) for column in KINDS[kind].columns}
 
 
 class Enricher(Actor):
@@ -202,15 +211,12 @@ class Enricher(Actor):
             yield self._batch(kind, rows, wall_offset_ns)
 
     def _batch(self, kind: str, records: Records, wall_offset_ns: int) -> Batch:
-        schema = arrow_schema(kind)
         columns = self._who(records, wall_offset_ns) | self._names_of(kind, records)
         for slot in KINDS[kind].slots:
             if slot.source is Source.PATH:
                 columns |= paths(records, slot.name)
-        for column in KINDS[kind].columns:
-            if column.name not in columns:
-                columns[column.name] = _make(kind, column, records)
-        batch = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+        arrays = [columns[name] if name in columns else make(records) for name, make in _makers(kind).items()]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(kind))
         return Batch(kind, batch, int(records["enter_ns"][0]) + wall_offset_ns)
 
     def _names_of(self, kind: str, records: Records) -> dict[str, pa.Array]:

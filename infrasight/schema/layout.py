@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -56,11 +57,15 @@ class Layout:
                 return member
         raise KeyError(name)
 
-    @property
+    @cached_property
+    def areas(self) -> dict[str, int]:
+        """The areas for strings, and how many bytes each has."""
+        return {area.name: area.long if self.long else area.short for area in self.kind.areas}
+
+    @cached_property
     def plain(self) -> list[str]:
         """Names of the members that are no areas for strings."""
-        areas = {area.name for area in self.kind.areas}
-        return [member.name for member in self.members if member.name not in areas and not member.name.startswith("_")]
+        return [member.name for member in self.members if member.name not in self.areas and not member.name.startswith("_")]
 
     def dtype(self, stride: int) -> np.dtype[np.void]:
         """The dtype of one record in a ring whose records are `stride` bytes apart: the kernel's header as `_length`, then the members."""
@@ -127,6 +132,7 @@ def _walk(kind: Kind, long: bool) -> Iterator[tuple[str, str]]:
         yield area.name, f"u8[{area.long if long else area.short}]"
 
 
+@cache
 def layout(kind: Kind, long: bool = False) -> Layout:
     """The layout of `kind`'s short (or only) or long record. ValueError for a kind that does not come from the kernel, or has no long one."""
     if kind.origin != "kernel" or (long and not kind.two_sizes):
@@ -140,6 +146,7 @@ def layout(kind: Kind, long: bool = False) -> Layout:
     return Layout(kind, long, tuple(members), _aligned(offset, 8))
 
 
+@cache
 def layouts(kind: Kind) -> tuple[Layout, ...]:
     """All record sizes of a kind, the short one first."""
     return (layout(kind), layout(kind, long=True)) if kind.two_sizes else (layout(kind),)

@@ -137,9 +137,9 @@ def test_pack(cells: list[bytes], data: st.DataObject) -> None:
 def test_distinct(numbers: list[int]) -> None:
     distinct = Distinct.of(np.array(numbers, np.uint64))
     assert [int(distinct.values[code]) for code in distinct.codes] == numbers
-    assert len(set(distinct.values.tolist())) == len(distinct.values)
+    assert len(set(distinct.values)) == len(distinct.values)
     assert distinct.first().tolist() == [numbers.index(int(value)) for value in distinct.values]
-    names = [b"odd" if value % 2 else b"even" for value in distinct.values.tolist()]
+    names = [b"odd" if value % 2 else b"even" for value in distinct.values]
     encoded = distinct.name(names)
     assert plain(encoded) == [b"odd" if number % 2 else b"even" for number in numbers]
     assert len(encoded.dictionary) == len(set(names)), "two values with one name are one entry"
