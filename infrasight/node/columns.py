@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Hashable, Sequence
 from itertools import accumulate
 from typing import Any
@@ -15,6 +16,8 @@ from infrasight.kernel import Records
 _WORD = 8
 _KEEP = np.array([(1 << (8 * count)) - 1 for count in range(_WORD)] + [2**64 - 1], np.uint64)
 """What to keep of a word of which only so many bytes belong to the string (little endian)."""
+_HEAD = struct.Struct("<HHH")
+"""What a pair begins with while it is looked for: two lengths and the number."""
 FEW = 128
 """Rows up to which Python is done with them before numpy and Arrow have been called, whose calls cost the same for one row as for a thousand."""
 
@@ -110,12 +113,12 @@ def encode_pairs(records: Records, one: str, other: str, number: str) -> Distinc
     parts = [_masked(records, area) for area in (one, other)]
     heads = np.stack([records[f"{one}_len"], records[f"{other}_len"], records[number]], axis=1).astype(np.uint16).view(np.uint8)
     cells = np.hstack([heads, *parts])
-    width, middle = cells.shape[1], 6 + parts[0].shape[1]
+    width, middle = cells.shape[1], _HEAD.size + parts[0].shape[1]
     encoded = pa.Array.from_buffers(pa.binary(width), len(cells), [None, pa.py_buffer(cells)]).dictionary_encode()
     values = []
     for cell in encoded.dictionary.to_pylist():
-        first, second, flags = (int.from_bytes(cell[at : at + 2], "little") for at in (0, 2, 4))
-        values.append((cell[6 : 6 + first], cell[middle : middle + second], flags))
+        first, second, flags = _HEAD.unpack_from(cell)
+        values.append((cell[_HEAD.size : _HEAD.size + first], cell[middle : middle + second], flags))
     return Distinct(_values(encoded.indices, np.int32), values)
 
 
@@ -180,10 +183,10 @@ class Distinct:
         """Of an integer column, or of one that is encoded already (whose `values` are then left empty)."""
         if isinstance(column, pa.DictionaryArray):
             return cls(_values(column.indices, np.int32), [])
+        if len(column) and (column == column[0]).all():
+            return cls(np.zeros(len(column), np.int32), column[:1].tolist())
         if len(column) <= FEW:
             return cls.among(column.tolist())
-        if (column == column[0]).all():
-            return cls(np.zeros(len(column), np.int32), column[:1].tolist())
         encoded = numbers(column, pa.from_numpy_dtype(column.dtype)).dictionary_encode()
         return cls(_values(encoded.indices, np.int32), _values(encoded.dictionary, column.dtype).tolist())
 

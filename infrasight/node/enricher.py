@@ -184,10 +184,10 @@ class Enricher(Actor):
         """The batches that a drain makes; process life is learned first."""
         for records in drain.life:
             new = self.processes.apply(records)
-            ours = np.isin(records["pid"], self._family) | np.isin(records["ppid"], self._family)
-            shown = records[new & ~ours]
-            if len(shown):
-                yield self._batch("process", shown, drain.wall_offset_ns)
+            ours = np.equal.outer(records["pid"], self._family) | np.equal.outer(records["ppid"], self._family)
+            shown = new & ~ours.any(axis=1)
+            if shown.any():
+                yield self._batch("process", records if shown.all() else records[shown], drain.wall_offset_ns)
         for layout, records in drain.accounts:
             yield from self._grown(layout.kind.name, records, np.full(len(records), drain.looked_ns, np.uint64), drain.wall_offset_ns, final=False)
         if drain.swept:
