@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from infrasight.kernel import Records, syscall_names
 from infrasight.node import sockets
 from infrasight.node.answers import Answers
 from infrasight.node.columns import (
+    FEW,
     Distinct,
     constant,
     encode_c_strings,
@@ -42,11 +44,15 @@ from infrasight.schema.events.dns import DNS
 from infrasight.schema.events.mount import COMMANDS, FSCONFIG
 from infrasight.schema.events.syscall_freq import SYSCALL_FREQ
 
+Who = dict[str, pa.Array]
+"""The columns that say who did it, and when."""
 NAMES_EVERY_S = 10.0
 """How often the files of users and groups are looked at for changes."""
 SCAN_EVERY = 20
 """How many times as long as it took until /proc is looked at again."""
 _SOURCE = b"source"
+_HEAD = ("start_ns", "pid", "exec_id", "enter_ns", "uid", "gid", "comm", "cwd_key", "tty")
+"""Members of a record that say who did it, and when."""
 _EXEC_MIX = np.uint64(0xFF51AFD7ED558CCD)
 """An odd constant (MurmurHash3), so that process ids and counts of programs do not meet in a sum."""
 
@@ -192,11 +198,13 @@ class Enricher(Actor):
             yield from self._grown(layout.kind.name, records, np.full(len(records), drain.looked_ns, np.uint64), drain.wall_offset_ns, final=False)
         if drain.swept:
             self._growth[drain.swept].looked(drain.looked_ns)
-        for layout, records in sorted(drain.data, key=lambda each: each[0].kind is not DNS):
+        data = sorted(drain.data, key=lambda each: each[0].kind is not DNS)
+        for layout, records in data:
             if layout.kind.account:
                 yield from self._grown(layout.kind.name, records, records["enter_ns"] + records["latency_ns"], drain.wall_offset_ns, final=True)
-            else:
-                yield self._batch(layout.kind.name, records, drain.wall_offset_ns)
+        data = [each for each in data if not each[0].kind.account]
+        for (layout, records), who in zip(data, self._who_in([records for _, records in data], drain.wall_offset_ns), strict=True):
+            yield self._batch(layout.kind.name, records, drain.wall_offset_ns, who)
         if drain.losses:
             yield self._losses(drain.losses)
         self.processes.forget(drain.whole_until_ns)
@@ -210,8 +218,8 @@ class Enricher(Actor):
         if len(rows):
             yield self._batch(kind, rows, wall_offset_ns)
 
-    def _batch(self, kind: str, records: Records, wall_offset_ns: int) -> Batch:
-        columns = self._who(records, wall_offset_ns) | self._names_of(kind, records)
+    def _batch(self, kind: str, records: Records, wall_offset_ns: int, who: Who | None = None) -> Batch:
+        columns = (who or self._who(records, wall_offset_ns)) | self._names_of(kind, records)
         for slot in KINDS[kind].slots:
             if slot.source is Source.PATH:
                 columns |= paths(records, slot.name)
@@ -231,7 +239,18 @@ class Enricher(Actor):
             self._answers.learn(process_id, when_ns, message)
         return sockets.dns_columns(messages)
 
-    def _who(self, records: Records, wall_offset_ns: int) -> dict[str, pa.Array]:
+    def _who_in(self, several: list[Records], wall_offset_ns: int) -> Iterator[Who]:
+        """Who did it, in several kinds of records. Where there are few of each, they are looked up together."""
+        if len(several) < 2 or sum(map(len, several)) > FEW * len(several):
+            yield from (self._who(records, wall_offset_ns) for records in several)
+            return
+        heads = {name: np.concatenate([records[name] for records in several]) for name in _HEAD}
+        ends = list(accumulate(map(len, several), initial=0))
+        who = self._who(Records(heads, ends[-1]), wall_offset_ns)
+        for start, end in pairwise(ends):
+            yield {name: column.slice(start, end - start) for name, column in who.items()}
+
+    def _who(self, records: Records, wall_offset_ns: int) -> Who:
         ids = self._identity.of(records["start_ns"], records["pid"])
         exec_ids = records["exec_id"]
         # A process that has become another program is told apart from what it was, whose events may still come.
