@@ -1,5 +1,7 @@
 """Columns against the same written plainly, row by row, over strings that nobody would choose."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from infrasight.kernel import Records
 from infrasight.node.columns import (
+    FEW,
     Distinct,
     constant,
     encode_bytes,
@@ -27,6 +30,14 @@ HOSTILE = st.sampled_from([b"\xff\xfe", b"new\nline", b"\x1b[31m", b"\x80" * 9, 
 NO_NUL = st.one_of(HOSTILE, st.binary(max_size=40).map(lambda text: text.replace(b"\0", b"\1")))
 ANY = st.one_of(HOSTILE, st.binary(max_size=60), st.just(b"\0"), st.just(b"\0" * 8))
 quick = settings(max_examples=80, deadline=None)
+
+
+@pytest.fixture(autouse=True, scope="module", params=[-1, FEW], ids=["as many", "as few"])
+def few(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both ways that columns are made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("infrasight.node.columns.FEW", request.param)
+        yield
 
 
 def plain(array: pa.Array) -> list[object]:
