@@ -25,18 +25,19 @@ class Records:
     @classmethod
     def gather(cls, layout: Layout, view: npt.NDArray[np.void]) -> Self:
         """Copies of the records in `view` (n,), which has a dtype of the layout. Of an area only as much is read as the longest string of a block."""
-        rows, plain, areas = len(view), layout.plain, layout.kind.areas
-        columns = {name: np.empty(rows, view.dtype[name]) for name in plain}
-        columns |= {area.name: np.empty((rows, layout.member(area.name).size), np.uint8) for area in areas}
+        rows, plain, areas = len(view), layout.plain, layout.areas
+        several = rows > BLOCK
+        columns = {name: np.empty(rows, view.dtype[name]) if several else view[name].copy() for name in plain}
+        columns |= {name: np.empty((rows, capacity), np.uint8) for name, capacity in areas.items()}
         for start in range(0, rows, BLOCK):
             block = view[start : start + BLOCK]
             end = start + len(block)
-            for name in plain:
+            for name in plain if several else ():
                 columns[name][start:end] = block[name]
-            for area in areas:
-                longest = int(columns[f"{area.name}_len"][start:end].max())
+            for name in areas:
+                longest = int(columns[f"{name}_len"][start:end].max())
                 width = -(-longest // 8) * 8
-                columns[area.name][start:end, :width] = block[area.name][:, :width]
+                columns[name][start:end, :width] = block[name][:, :width]
         return cls(columns, rows)
 
     def __len__(self) -> int:

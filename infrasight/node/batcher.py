@@ -50,7 +50,7 @@ def join(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
     """One batch of several of the same schema; their dictionaries become one."""
     if len(parts) == 1:
         return parts[0]
-    return pa.Table.from_batches(parts).unify_dictionaries().combine_chunks().to_batches()[0]
+    return pa.concat_batches(parts)
 
 
 class Batcher(Actor):

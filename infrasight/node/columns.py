@@ -1,8 +1,10 @@
-"""Records to columns: pure functions from a structured array to Arrow arrays, with no work per row in Python."""
+"""Records to columns: pure functions from a structured array to Arrow arrays, with no work per row in Python, unless there are few."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import struct
+from collections.abc import Callable, Hashable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,10 @@ from infrasight.kernel import Records
 _WORD = 8
 _KEEP = np.array([(1 << (8 * count)) - 1 for count in range(_WORD)] + [2**64 - 1], np.uint64)
 """What to keep of a word of which only so many bytes belong to the string (little endian)."""
+_HEAD = struct.Struct("<HHH")
+"""What a pair begins with while it is looked for: two lengths and the number."""
+FEW = 128
+"""Rows up to which Python is done with them before numpy and Arrow have been called, whose calls cost the same for one row as for a thousand."""
 
 
 def numbers(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
@@ -30,13 +36,17 @@ def _dictionary(codes: npt.NDArray[np.int32], values: pa.BinaryArray) -> pa.Dict
     return pa.DictionaryArray.from_arrays(numbers(codes, pa.int32()), values)
 
 
-def _binary(offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8]) -> pa.BinaryArray:
+def _binary(offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8] | bytes) -> pa.BinaryArray:
     return pa.Array.from_buffers(pa.binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
 def strings(values: Sequence[bytes]) -> pa.BinaryArray:
     """A list of byte strings as a binary array; not `pa.array`, for the same reason."""
-    return _binary(_offsets(np.array([len(value) for value in values], np.int32)), np.frombuffer(b"".join(values), np.uint8))
+    return _binary(_ends(values), b"".join(values))
+
+
+def _ends(values: Sequence[Sequence[Any]]) -> npt.NDArray[np.int32]:
+    return np.fromiter(accumulate(map(len, values), initial=0), np.int32, len(values) + 1)
 
 
 def _offsets(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
@@ -60,45 +70,56 @@ def _padded(values: pa.FixedSizeBinaryArray, width: int) -> pa.BinaryArray:
 def encode_padded(cells: npt.NDArray[np.uint8]) -> pa.DictionaryArray:
     """Dictionary of strings that are padded with zero bytes: `cells` is (n, width) and contiguous."""
     width = cells.shape[1]
+    if len(cells) <= FEW:
+        return encode(cells.view(f"S{width}").ravel().tolist())
     encoded = pa.Array.from_buffers(pa.binary(width), len(cells), [None, pa.py_buffer(cells)]).dictionary_encode()
     return pa.DictionaryArray.from_arrays(encoded.indices, _padded(encoded.dictionary, width))
 
 
+def encode(values: Sequence[bytes]) -> pa.DictionaryArray:
+    """Dictionary of a few strings."""
+    distinct = Distinct.among(values)
+    return distinct.name(distinct.values)
+
+
+def few(records: Records, area: str) -> list[bytes]:
+    """The strings of an area, one a row."""
+    lengths = records[f"{area}_len"].tolist()
+    cells = records[area][:, : max([1, *lengths])]
+    width, data = cells.shape[1], cells.tobytes()
+    return [data[start : start + length] for start, length in zip(range(0, len(data), width), lengths, strict=True)]
+
+
 def encode_c_strings(records: Records, slot: str) -> pa.DictionaryArray:
     """Dictionary of a slot whose strings hold no NUL. What lies behind a string is whatever was in the ring before, and is masked out first."""
+    if len(records) <= FEW:
+        return encode(few(records, slot))
     cells = _masked(records, slot)
     return encode_padded(cells) if cells.shape[1] else constant(b"", len(records))
 
 
 def encode_bytes(records: Records, slot: str) -> pa.DictionaryArray:
     """Dictionary of a slot whose strings may hold any byte."""
+    if len(records) <= FEW:
+        return encode(few(records, slot))
     lengths = records[f"{slot}_len"]
     return pack(records[slot][:, : int(lengths.max(initial=0))], lengths).dictionary_encode()
 
 
-class Pairs:
-    """The distinct pairs of two strings and a number: `values`, and `codes` (n,) that say which of them each row has."""
-
-    def __init__(self, codes: npt.NDArray[np.int32], values: list[tuple[bytes, bytes, int]]) -> None:
-        self.codes, self.values = codes, values
-
-    def name(self, names: Sequence[bytes]) -> pa.DictionaryArray:
-        """A dictionary column that holds `names` (k,), one for each distinct pair."""
-        return Distinct(self.codes, np.zeros(0)).name(names)
-
-
-def encode_pairs(records: Records, one: str, other: str, number: str) -> Pairs:
+def encode_pairs(records: Records, one: str, other: str, number: str) -> Distinct:
     """The distinct combinations of two areas and a number below 256."""
+    if len(records) <= FEW:
+        return Distinct.among(list(zip(few(records, one), few(records, other), records[number].tolist(), strict=True)))
     parts = [_masked(records, area) for area in (one, other)]
     heads = np.stack([records[f"{one}_len"], records[f"{other}_len"], records[number]], axis=1).astype(np.uint16).view(np.uint8)
     cells = np.hstack([heads, *parts])
-    width, middle = cells.shape[1], 6 + parts[0].shape[1]
+    width, middle = cells.shape[1], _HEAD.size + parts[0].shape[1]
     encoded = pa.Array.from_buffers(pa.binary(width), len(cells), [None, pa.py_buffer(cells)]).dictionary_encode()
     values = []
     for cell in encoded.dictionary.to_pylist():
-        first, second, flags = (int.from_bytes(cell[at : at + 2], "little") for at in (0, 2, 4))
-        values.append((cell[6 : 6 + first], cell[middle : middle + second], flags))
-    return Pairs(_values(encoded.indices, np.int32), values)
+        first, second, flags = _HEAD.unpack_from(cell)
+        values.append((cell[_HEAD.size : _HEAD.size + first], cell[middle : middle + second], flags))
+    return Distinct(_values(encoded.indices, np.int32), values)
 
 
 def _masked(records: Records, area: str) -> npt.NDArray[np.uint8]:
@@ -115,6 +136,8 @@ def _masked(records: Records, area: str) -> npt.NDArray[np.uint8]:
 
 def split_words(records: Records, slot: str) -> pa.ListArray:
     """A slot of strings that each end with a NUL (the last one need not, when it was cut), as lists of words."""
+    if len(records) <= FEW:
+        return words([text.removesuffix(b"\0").split(b"\0") if text else [] for text in few(records, slot)])
     lengths = records[f"{slot}_len"].astype(np.int64)
     cells = records[slot][:, : int(lengths.max(initial=0))]
     inside = np.arange(cells.shape[1]) < lengths[:, None]
@@ -134,8 +157,7 @@ def split_words(records: Records, slot: str) -> pa.ListArray:
 def words(lists: Sequence[Sequence[bytes]]) -> pa.ListArray:
     """Lists of byte strings, one a row."""
     flat = strings([word for row in lists for word in row])
-    offsets = _offsets(np.array([len(row) for row in lists], np.int32))
-    return pa.Array.from_buffers(pa.list_(pa.binary()), len(lists), [None, pa.py_buffer(offsets)], children=[flat])
+    return pa.Array.from_buffers(pa.list_(pa.binary()), len(lists), [None, pa.py_buffer(_ends(lists))], children=[flat])
 
 
 def renamed(column: pa.DictionaryArray, name: Callable[[bytes], bytes]) -> pa.DictionaryArray:
@@ -146,18 +168,27 @@ def renamed(column: pa.DictionaryArray, name: Callable[[bytes], bytes]) -> pa.Di
 class Distinct:
     """The distinct values of a column: `values` (k,), and `codes` (n,) that say which of them each row has."""
 
-    def __init__(self, codes: npt.NDArray[np.int32], values: npt.NDArray[Any]) -> None:
+    def __init__(self, codes: npt.NDArray[np.int32], values: Sequence[Any]) -> None:
         self.codes, self.values = codes, values
+
+    @classmethod
+    def among(cls, values: Sequence[Hashable]) -> Distinct:
+        """Of a few values."""
+        places: dict[Hashable, int] = {}
+        codes = [places.setdefault(value, len(places)) for value in values]
+        return cls(np.array(codes, np.int32), list(places))
 
     @classmethod
     def of(cls, column: npt.NDArray[np.integer] | pa.DictionaryArray) -> Distinct:
         """Of an integer column, or of one that is encoded already (whose `values` are then left empty)."""
         if isinstance(column, pa.DictionaryArray):
-            return cls(_values(column.indices, np.int32), np.zeros(0))
+            return cls(_values(column.indices, np.int32), [])
         if len(column) and (column == column[0]).all():
-            return cls(np.zeros(len(column), np.int32), column[:1])
+            return cls(np.zeros(len(column), np.int32), column[:1].tolist())
+        if len(column) <= FEW:
+            return cls.among(column.tolist())
         encoded = numbers(column, pa.from_numpy_dtype(column.dtype)).dictionary_encode()
-        return cls(_values(encoded.indices, np.int32), _values(encoded.dictionary, column.dtype))
+        return cls(_values(encoded.indices, np.int32), _values(encoded.dictionary, column.dtype).tolist())
 
     def first(self) -> npt.NDArray[np.int64]:
         """The row that each value is first seen in (k,)."""
@@ -167,16 +198,16 @@ class Distinct:
 
     def name(self, names: Sequence[bytes]) -> pa.DictionaryArray:
         """A dictionary column that holds `names` (k,), one for each distinct value."""
-        places: dict[bytes, int] = {}
-        codes = np.array([places.setdefault(name, len(places)) for name in names], np.int32)
-        changed = len(places) < len(names)
-        return _dictionary(codes[self.codes] if changed else self.codes, strings(list(places)))
+        if len(set(names)) == len(names):
+            return _dictionary(self.codes, strings(names))
+        new = Distinct.among(names)
+        return _dictionary(new.codes[self.codes], strings(new.values))
 
 
 def named(column: npt.NDArray[np.integer], name: Callable[[int], bytes]) -> pa.DictionaryArray:
     """A dictionary column with `name(value)` for each value, asked once for each distinct one."""
     distinct = Distinct.of(column)
-    return distinct.name([name(value) for value in distinct.values.tolist()])
+    return distinct.name([name(value) for value in distinct.values])
 
 
 def constant(value: bytes, rows: int) -> pa.DictionaryArray:

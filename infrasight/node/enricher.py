@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from infrasight.kernel import Records, syscall_names
 from infrasight.node import sockets
 from infrasight.node.answers import Answers
 from infrasight.node.columns import (
+    FEW,
     Distinct,
     constant,
     encode_c_strings,
@@ -33,7 +36,7 @@ from infrasight.node.identity import Identity
 from infrasight.node.names import Names
 from infrasight.node.paths import all_plain, placed, resolved, terminal
 from infrasight.node.processes import Processes, Scan
-from infrasight.schema import KINDS, Column, Type, arrow_schema
+from infrasight.schema import KINDS, Column, Kind, Type, arrow_schema
 from infrasight.schema.arrow import TYPES
 from infrasight.schema.columns import RESOLVED, Source
 from infrasight.schema.events.connect import CONNECT
@@ -41,11 +44,15 @@ from infrasight.schema.events.dns import DNS
 from infrasight.schema.events.mount import COMMANDS, FSCONFIG
 from infrasight.schema.events.syscall_freq import SYSCALL_FREQ
 
+Who = dict[str, pa.Array]
+"""The columns that say who did it, and when."""
 NAMES_EVERY_S = 10.0
 """How often the files of users and groups are looked at for changes."""
 SCAN_EVERY = 20
 """How many times as long as it took until /proc is looked at again."""
 _SOURCE = b"source"
+_HEAD = ("start_ns", "pid", "exec_id", "enter_ns", "uid", "gid", "comm", "cwd_key", "tty")
+"""Members of a record that say who did it, and when."""
 _EXEC_MIX = np.uint64(0xFF51AFD7ED558CCD)
 """An odd constant (MurmurHash3), so that process ids and counts of programs do not meet in a sum."""
 
@@ -108,19 +115,27 @@ MAKERS: dict[tuple[str, str], Callable[[Records], pa.Array]] = {
 """Columns that are more than the field or the slot of the same name."""
 
 
-def _make(kind: str, column: Column, records: Records) -> pa.Array:
-    """A column by its declaration: a string or words from a slot, a name or a number from a field."""
-    if make := MAKERS.get((kind, column.name)):
-        return make(records)
-    if f"{column.name}_cut" in records.columns:
-        return place(records, column.name)
+def _maker(kind: Kind, column: Column) -> Callable[[Records], pa.Array]:
+    """How a column is made by its declaration: a string or words from a slot, a name or a number from a field."""
+    name, names = column.name, column.names
+    if make := MAKERS.get((kind.name, name)):
+        return make
+    if any(slot.name == name and slot.source is Source.PLACE for slot in kind.slots):
+        return partial(place, slot=name)
     if column.type is Type.TEXT:
-        return encode_c_strings(records, column.name)
+        return partial(encode_c_strings, slot=name)
     if column.type is Type.WORDS:
-        return split_words(records, column.name)
-    if column.names:
-        return named(records[column.name], _number_or(column.names))
-    return numbers(records[column.name].astype(NUMPY[column.type], copy=False), TYPES[column.type])
+        return partial(split_words, slot=name)
+    if names:
+        return lambda records: named(records[name], _number_or(names))
+    dtype, arrow = NUMPY.get(column.type), TYPES[column.type]
+    return lambda records: numbers(records[name].astype(dtype, copy=False), arrow)
+
+
+@cache
+def _makers(kind: str) -> dict[str, Callable[[Records], pa.Array]]:
+    """How each column of a kind is made, in order, unless it is made together with others."""
+    return {column.name: _maker(KINDS[kind], column) for column in KINDS[kind].columns}
 
 
 class Enricher(Actor):
@@ -175,19 +190,21 @@ class Enricher(Actor):
         """The batches that a drain makes; process life is learned first."""
         for records in drain.life:
             new = self.processes.apply(records)
-            ours = np.isin(records["pid"], self._family) | np.isin(records["ppid"], self._family)
-            shown = records[new & ~ours]
-            if len(shown):
-                yield self._batch("process", shown, drain.wall_offset_ns)
+            ours = np.equal.outer(records["pid"], self._family) | np.equal.outer(records["ppid"], self._family)
+            shown = new & ~ours.any(axis=1)
+            if shown.any():
+                yield self._batch("process", records if shown.all() else records[shown], drain.wall_offset_ns)
         for layout, records in drain.accounts:
             yield from self._grown(layout.kind.name, records, np.full(len(records), drain.looked_ns, np.uint64), drain.wall_offset_ns, final=False)
         if drain.swept:
             self._growth[drain.swept].looked(drain.looked_ns)
-        for layout, records in sorted(drain.data, key=lambda each: each[0].kind is not DNS):
+        data = sorted(drain.data, key=lambda each: each[0].kind is not DNS)
+        for layout, records in data:
             if layout.kind.account:
                 yield from self._grown(layout.kind.name, records, records["enter_ns"] + records["latency_ns"], drain.wall_offset_ns, final=True)
-            else:
-                yield self._batch(layout.kind.name, records, drain.wall_offset_ns)
+        data = [each for each in data if not each[0].kind.account]
+        for (layout, records), who in zip(data, self._who_in([records for _, records in data], drain.wall_offset_ns), strict=True):
+            yield self._batch(layout.kind.name, records, drain.wall_offset_ns, who)
         if drain.losses:
             yield self._losses(drain.losses)
         self.processes.forget(drain.whole_until_ns)
@@ -201,16 +218,13 @@ class Enricher(Actor):
         if len(rows):
             yield self._batch(kind, rows, wall_offset_ns)
 
-    def _batch(self, kind: str, records: Records, wall_offset_ns: int) -> Batch:
-        schema = arrow_schema(kind)
-        columns = self._who(records, wall_offset_ns) | self._names_of(kind, records)
+    def _batch(self, kind: str, records: Records, wall_offset_ns: int, who: Who | None = None) -> Batch:
+        columns = (who or self._who(records, wall_offset_ns)) | self._names_of(kind, records)
         for slot in KINDS[kind].slots:
             if slot.source is Source.PATH:
                 columns |= paths(records, slot.name)
-        for column in KINDS[kind].columns:
-            if column.name not in columns:
-                columns[column.name] = _make(kind, column, records)
-        batch = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+        arrays = [columns[name] if name in columns else make(records) for name, make in _makers(kind).items()]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(kind))
         return Batch(kind, batch, int(records["enter_ns"][0]) + wall_offset_ns)
 
     def _names_of(self, kind: str, records: Records) -> dict[str, pa.Array]:
@@ -225,7 +239,18 @@ class Enricher(Actor):
             self._answers.learn(process_id, when_ns, message)
         return sockets.dns_columns(messages)
 
-    def _who(self, records: Records, wall_offset_ns: int) -> dict[str, pa.Array]:
+    def _who_in(self, several: list[Records], wall_offset_ns: int) -> Iterator[Who]:
+        """Who did it, in several kinds of records. Where there are few of each, they are looked up together."""
+        if len(several) < 2 or sum(map(len, several)) > FEW * len(several):
+            yield from (self._who(records, wall_offset_ns) for records in several)
+            return
+        heads = {name: np.concatenate([records[name] for records in several]) for name in _HEAD}
+        ends = list(accumulate(map(len, several), initial=0))
+        who = self._who(Records(heads, ends[-1]), wall_offset_ns)
+        for start, end in pairwise(ends):
+            yield {name: column.slice(start, end - start) for name, column in who.items()}
+
+    def _who(self, records: Records, wall_offset_ns: int) -> Who:
         ids = self._identity.of(records["start_ns"], records["pid"])
         exec_ids = records["exec_id"]
         # A process that has become another program is told apart from what it was, whose events may still come.

@@ -56,7 +56,7 @@ class Batch:
 
     def weight(self) -> int:
         """Bytes."""
-        return int(self.columns.nbytes)
+        return int(self.columns.get_total_buffer_size())
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,8 @@ class Identity:
 
     def of_ticks(self, start: npt.NDArray[np.uint64], pid: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
         """The same by start in ticks, as /proc/PID/stat has it."""
-        with np.errstate(over="ignore"):
-            z = self._seed ^ (start * _MIX_START + pid.astype(np.uint64) * _MIX_PID)
-            z = (z ^ (z >> np.uint64(30))) * _MIX_1
-            z = (z ^ (z >> np.uint64(27))) * _MIX_2
-            ids: npt.NDArray[np.uint64] = np.maximum(z ^ (z >> np.uint64(31)), np.uint64(1))
-            return ids
+        z = self._seed ^ (start * _MIX_START + pid.astype(np.uint64) * _MIX_PID)
+        z = (z ^ (z >> np.uint64(30))) * _MIX_1
+        z = (z ^ (z >> np.uint64(27))) * _MIX_2
+        ids: npt.NDArray[np.uint64] = np.maximum(z ^ (z >> np.uint64(31)), np.uint64(1))
+        return ids

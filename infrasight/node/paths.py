@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 
 def in_order(names: bytes) -> bytes:
     """An absolute path of names that come the file's own first, each ended by a NUL; empty when there is none."""
@@ -16,6 +18,9 @@ def joined(base: bytes, path: bytes) -> bytes:
     absolute = path[:1] == b"/"
     if not absolute and not base:
         return b""
+    whole = base + path if absolute else base + b"/" + path
+    if _plain(whole):
+        return whole
     names = [name for name in base.removeprefix(b"...").split(b"/") if name]
     root = len(names) if absolute else 0
     for name in path.split(b"/"):
@@ -26,12 +31,18 @@ def joined(base: bytes, path: bytes) -> bytes:
     return (b"..." if base.startswith(b"...") else b"") + b"/" + b"/".join(names)
 
 
+def _plain(path: bytes) -> bool:
+    """Whether it is absolute and has no `.`, `..`, double slash or slash at the end, or may have none."""
+    return path[:1] == b"/" and b"/." not in path and b"//" not in path and path[-1:] != b"/"
+
+
 def all_plain(paths: list[bytes]) -> bool:
-    """Whether all of them are absolute and have no `.`, `..`, double slash or slash at the end, or may have none: a quick look at all at once."""
+    """Whether all of them are so: a quick look at all at once."""
     text = b"\0".join([b"", *paths, b""])
     return text.count(b"\0/") == len(paths) and b"/." not in text and b"//" not in text and b"/\0" not in text
 
 
+@lru_cache(maxsize=256)
 def placed(names: bytes, cut: bool) -> bytes:
     """Where a file is that has these names; one in no tree and without a name is nowhere. One that was cut begins with `...`."""
     return b"" if names == b"/\0" else (b"..." if cut else b"") + in_order(names)
@@ -46,7 +57,7 @@ def resolved(path: bytes, names: bytes, flags: int) -> bytes:
 
     An absolute path has names only when its caller's root directory is another than the mount namespace's: they are those of that root.
     """
-    if not names and not flags & WHOLE and all_plain([path]):
+    if not names and not flags & WHOLE and _plain(path):
         return path
     start = placed(names, bool(flags & CUT))
     return start if flags & WHOLE else joined(start, path) if path or names else b""

@@ -144,7 +144,7 @@ def connect_names(records: Records, ids: npt.NDArray[np.uint64], answers: Answer
     cells = np.hstack([np.ascontiguousarray(ids).view(np.uint8).reshape(-1, 8), address_cells(records, "family", "daddr")])
     width = cells.shape[1]
     encoded = pa.Array.from_buffers(pa.binary(width), len(cells), [None, pa.py_buffer(cells)]).dictionary_encode()
-    distinct = Distinct(Distinct.of(encoded).codes, np.zeros(len(encoded.dictionary)))
+    distinct = Distinct(Distinct.of(encoded).codes, range(len(encoded.dictionary)))
     rows = distinct.first().tolist()
     times = records["enter_ns"]
     return distinct.name([_connect_name(cells[row].tobytes(), int(times[row]), answers) for row in rows])

@@ -137,9 +137,9 @@ class Buffer:
     doc: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kind:
-    """One event kind: one table, one protobuf message, and, where `fields` and `slots` say so, one record layout.
+    """One event kind, equal to itself only: one table, one protobuf message, and, where `fields` and `slots` say so, one record layout.
 
     `origin` is "kernel" for kinds read from a ring, "node" for kinds that the node itself makes. `ring` is the buffer that its records go through.
 

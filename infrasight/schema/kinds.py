@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from infrasight.schema.columns import Buffer, Kind, Length
 from infrasight.schema.events.accept import ACCEPT
 from infrasight.schema.events.bind import BIND, LISTEN
@@ -81,6 +83,7 @@ ALWAYS = "process"
 """The probe that always runs: from process life it is known who did what."""
 
 
+@cache
 def records_of(ring: str) -> tuple[Layout, ...]:
     """The records that go through a ring."""
     return tuple(record for name in PROBES for record in layouts(KINDS[name]) if record.ring == ring)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -54,11 +55,15 @@ class Layout:
                 return member
         raise KeyError(name)
 
-    @property
+    @cached_property
+    def areas(self) -> dict[str, int]:
+        """The areas for strings, and how many bytes each has."""
+        return {area.name: area.room(self.length) for area in self.kind.areas}
+
+    @cached_property
     def plain(self) -> list[str]:
         """Names of the members that are no areas for strings."""
-        areas = {area.name for area in self.kind.areas}
-        return [member.name for member in self.members if member.name not in areas and not member.name.startswith("_")]
+        return [member.name for member in self.members if member.name not in self.areas and not member.name.startswith("_")]
 
     def dtype(self, stride: int) -> np.dtype[np.void]:
         """The dtype of one record in a ring whose records are `stride` bytes apart: the kernel's header as `_length`, then the members."""
@@ -125,6 +130,7 @@ def _walk(kind: Kind, length: Length) -> Iterator[tuple[str, str]]:
         yield area.name, f"u8[{area.room(length)}]"
 
 
+@cache
 def layout(kind: Kind, length: Length = Length.SHORT) -> Layout:
     """The layout of `kind`'s records of a length. ValueError for a kind that does not come from the kernel, or has none so long."""
     if kind.origin != "kernel" or length not in kind.lengths:
@@ -138,6 +144,7 @@ def layout(kind: Kind, length: Length = Length.SHORT) -> Layout:
     return Layout(kind, length, tuple(members), _aligned(offset, 8))
 
 
+@cache
 def layouts(kind: Kind) -> tuple[Layout, ...]:
     """Those of all lengths of a kind, the short one first."""
     return tuple(layout(kind, length) for length in kind.lengths)

@@ -1,5 +1,7 @@
 """Columns against the same written plainly, row by row, over strings that nobody would choose."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from infrasight.kernel import Records
 from infrasight.node.columns import (
+    FEW,
     Distinct,
     constant,
     encode_bytes,
@@ -27,6 +30,14 @@ HOSTILE = st.sampled_from([b"\xff\xfe", b"new\nline", b"\x1b[31m", b"\x80" * 9, 
 NO_NUL = st.one_of(HOSTILE, st.binary(max_size=40).map(lambda text: text.replace(b"\0", b"\1")))
 ANY = st.one_of(HOSTILE, st.binary(max_size=60), st.just(b"\0"), st.just(b"\0" * 8))
 quick = settings(max_examples=80, deadline=None)
+
+
+@pytest.fixture(autouse=True, scope="module", params=[-1, FEW], ids=["as many", "as few"])
+def few(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both ways that columns are made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("infrasight.node.columns.FEW", request.param)
+        yield
 
 
 def plain(array: pa.Array) -> list[object]:
@@ -137,9 +148,9 @@ def test_pack(cells: list[bytes], data: st.DataObject) -> None:
 def test_distinct(numbers: list[int]) -> None:
     distinct = Distinct.of(np.array(numbers, np.uint64))
     assert [int(distinct.values[code]) for code in distinct.codes] == numbers
-    assert len(set(distinct.values.tolist())) == len(distinct.values)
+    assert len(set(distinct.values)) == len(distinct.values)
     assert distinct.first().tolist() == [numbers.index(int(value)) for value in distinct.values]
-    names = [b"odd" if value % 2 else b"even" for value in distinct.values.tolist()]
+    names = [b"odd" if value % 2 else b"even" for value in distinct.values]
     encoded = distinct.name(names)
     assert plain(encoded) == [b"odd" if number % 2 else b"even" for number in numbers]
     assert len(encoded.dictionary) == len(set(names)), "two values with one name are one entry"

@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from infrasight.actors import Mailbox
 from infrasight.kernel import Records
+from infrasight.node.columns import FEW
 from infrasight.node.enricher import Enricher
 from infrasight.node.flow import Batch, Drain, Loss
 from infrasight.node.identity import Identity
@@ -45,6 +47,15 @@ HEAD: dict[str, Any] = {
     "cap_effective": [2**41 - 1, 0, 1 << 21],
     "cwd_key": [0, 2**64 - 1, 77],
 }
+
+
+@pytest.fixture(autouse=True, scope="module", params=[-1, FEW], ids=["as many", "as few"])
+def few(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both ways that columns are made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("infrasight.node.columns.FEW", request.param)
+        patch.setattr("infrasight.node.enricher.FEW", request.param)
+        yield
 
 
 @pytest.fixture
@@ -205,6 +216,16 @@ def test_connects(enricher: Enricher) -> None:
     found = rows(one(enricher, drain(("connect", make("connect", len(expected), comm=b"c", **head, **raw)))))
     assert [{name: row[name] for name in expected[0]} for row in found] == expected
     assert (found[0]["ret"], found[0]["comm"], found[0]["ts"]) == (1, b"c", 1 + OFFSET)
+
+
+@pytest.mark.parametrize("many", [1, 2000])
+def test_kinds_that_come_together(tmp_path: Path, many: int) -> None:
+    """Each row is told who did it as when its kind comes alone."""
+    given = [(name, make(name, 3, **HEAD, **EXPECTED[name][0])) for name in ("execve", "open")]
+    given.append(("mkdir", make("mkdir", 2 * many, pid=[7, 100] * many, start_ns=11 * TICK + 1, enter_ns=9, comm=b"")))
+    found = list(enricher_of(tmp_path).batches(drain(*given)))
+    assert [batch.kind for batch in found] == ["execve", "open", "mkdir"]
+    assert [rows(batch) for batch in found] == [rows(one(enricher_of(tmp_path), drain(each))) for each in given]
 
 
 def test_process_life(enricher: Enricher) -> None:
