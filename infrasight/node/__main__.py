@@ -20,6 +20,7 @@ from infrasight.node.measures import samples
 from infrasight.node.memory import forget_start_up, frugal_allocation
 from infrasight.node.policy import Policy
 from infrasight.node.policy_file import policy_for
+from infrasight.node.rehearsal import rehearse
 from infrasight.node.settings import Settings
 from infrasight.schema import PROBES
 from infrasight.settings import parse
@@ -38,6 +39,8 @@ async def run(settings: Settings) -> int:
         stopped = _stop_on_signals(supervisor, settings.drain_timeout_s)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload, tracing, settings)
         async with serve(settings.prometheus_port, lambda: samples(node, supervisor.crashes)):
+            forget_start_up()
+            rehearse()
             forget_start_up()
             take_precedence(settings.nice)
             log.warning("infrasight node ready (%d): %s as %s, %s", os.getpid(), _what(policy), settings.node, _destination(settings))

@@ -64,7 +64,7 @@ BUFFERS: dict[str, Buffer] = {
     )
 }
 """The ring buffers by name."""
-FILLED = 1 / 8
+FILLED = 1 / 4
 """How full a ring is when its reader is woken up: it can be held up for several times as long as it took before anything is lost."""
 
 KINDS: dict[str, Kind] = {
