@@ -83,6 +83,7 @@ class Up:
         self._asked = self._aborted = False
         self._until = asyncio.timeout(None)
         self._ending = False
+        self._watching = asyncio.Event()
         self._not_shown = 0
 
     async def run(self) -> int:
@@ -102,8 +103,12 @@ class Up:
         """Start, and show events until a signal, until the time is over, or until nobody reads them any more."""
         try:
             async with self._until:
-                await self._start(tasks)
-                await self._watch()
+                await self._start(tasks, self._server)
+                async with together() as views:
+                    views.create_task(self._watch(), name="up.watch")
+                    await self._watching.wait()  # so that the node's first events are shown
+                    await self._start(tasks, self._node)
+                    self._is_up()
         except TimeoutError:
             if not self._until.expired():
                 raise
@@ -112,10 +117,12 @@ class Up:
         finally:
             self._ending = True
 
-    async def _start(self, tasks: asyncio.TaskGroup) -> None:
-        for child in (self._server, self._node):
-            tasks.create_task(child.run(), name=child.program.name)
-            await child.ready.wait()
+    @staticmethod
+    async def _start(tasks: asyncio.TaskGroup, child: Child) -> None:
+        tasks.create_task(child.run(), name=child.program.name)
+        await child.ready.wait()
+
+    def _is_up(self) -> None:
         self._say("infrasight", f"up, server on {self._reach.server_addr}:{self._reach.server_port}; Ctrl-C to stop")
         if self._options.for_s is not None and not self._asked:
             self._until.reschedule(asyncio.get_running_loop().time() + self._options.for_s)
@@ -123,6 +130,7 @@ class Up:
     async def _watch(self) -> None:
         """Show events for ever. A server that is restarted is asked again."""
         if self._options.output is Show.NONE:
+            self._watching.set()
             await asyncio.Event().wait()
         screen = Screen(json=self._options.output is Show.JSON, trunc=self._options.trunc)
         while True:
@@ -134,6 +142,7 @@ class Up:
     async def _show(self, screen: Screen) -> None:
         kinds = [kind.name for kind in kinds_of(())]
         async with client_of(self._reach) as client, client.subscribe(kinds=kinds, max_rate_per_s=SHOWN_PER_S) as events:
+            self._watching.set()
             try:
                 await screen.show(events)
             finally:
