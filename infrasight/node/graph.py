@@ -29,7 +29,8 @@ DRAIN_BYTES = 4 << 20
 BATCH_BYTES = 2 << 20
 """Columns between enricher and batcher."""
 PATIENCE_S = 0.2
-"""Longest time that events which are to be sent wait in the rings. They wait to be sent with others in any case, and there it costs nothing."""
+"""How long events that come in a steady flow and are to be sent wait in the rings; longer where it costs much. They wait to be sent with others in
+any case, and there it costs nothing."""
 ENCODED_BYTES = 2 << 20
 """Encoded batches that wait for the exporter's window."""
 
@@ -53,7 +54,8 @@ def build(tracing: Tracing, settings: Settings) -> Node:
     boot = boot_id()
     family = tuple(pid for pid in (os.getpid(), settings.family_pid) if pid)
     printing = settings.output in ("compact", "json")
-    reader = Reader(tracing, drains, settings.interval_s, IDLE_S if printing else min(settings.batch_age_s, PATIENCE_S))
+    patience_s = (IDLE_S, IDLE_S) if printing else (min(settings.batch_age_s, PATIENCE_S), min(2.5 * settings.batch_age_s, 2.5 * PATIENCE_S))
+    reader = Reader(tracing, drains, settings.interval_s, patience_s)
     enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family)
     actors: list[Actor] = [reader, enricher]
     edges = [Edge(drains, "reader", "enricher")]
@@ -63,7 +65,8 @@ def build(tracing: Tracing, settings: Settings) -> Node:
         actors.append(Printer(batches, settings.output))
         edges.append(Edge(batches, "enricher", "printer"))
     else:
-        actors.append(Batcher(batches, encoded, Limits(age_s=settings.batch_age_s)))
+        limits = Limits(age_s=settings.batch_age_s, longest_age_s=10 * settings.batch_age_s)
+        actors.append(Batcher(batches, encoded, limits))
         if settings.output == "server":
             hello = Hello(node=settings.node, version=__version__, boot_id=boot, epoch=time.time_ns())
             address = settings.server_addr, settings.server_port

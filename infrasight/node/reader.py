@@ -14,6 +14,8 @@ from infrasight.schema.layout import Layout
 
 IDLE_S = 0.045
 """How long until the next look when there was nothing: what it may add before an event is visible."""
+SHARE = 0.015
+"""Of a core: what the node may use on events that come in a steady flow and are in no hurry, as long as it need not wait longer than it may."""
 SWEEP_S = 0.002
 """The same between two parts of the accounts."""
 TAKE_BYTES = 2 << 20
@@ -31,11 +33,14 @@ class Reader(Actor):
 
     name = "reader"
 
-    def __init__(self, tracing: Tracing, outbox: Mailbox[Drain], interval_s: float = 10.0, patience_s: float = IDLE_S) -> None:
-        """`interval_s`: between two rows of an account. `patience_s`: until the next look when there was something, unless a ring fills up: each look
-        costs about as much as a hundred events."""
+    def __init__(
+        self, tracing: Tracing, outbox: Mailbox[Drain], interval_s: float = 10.0, patience_s: tuple[float, float] = (IDLE_S, IDLE_S)
+    ) -> None:
+        """`interval_s`: between two rows of an account. `patience_s`: how long, at least and at most, until the next look when there was something,
+        unless a ring fills up: each look costs as much as thousands of events, so what `SHARE` allows decides."""
         self._tracing, self._outbox, self._interval_s, self._patience_s = tracing, outbox, interval_s, patience_s
         self._accounts_due_s = time.monotonic() + interval_s
+        self._looked_cpu_s = 0.0
         self._sweep: Sweep = iter(())
         self._sweeping = False
         self._stopping = False
@@ -84,7 +89,10 @@ class Reader(Actor):
         """Until the next look; of a ring that has filled up meanwhile, or was not emptied, the alarm does not tell again."""
         if any(ring.fill() >= FILLED for ring in self._tracing.rings):
             return 0
-        return SWEEP_S if self._sweeping else self._patience_s if found else IDLE_S
+        used_s = time.process_time() - self._looked_cpu_s
+        self._looked_cpu_s += used_s
+        least_s, most_s = self._patience_s if found else (IDLE_S, IDLE_S)
+        return SWEEP_S if self._sweeping else min(max(used_s / SHARE, least_s), most_s)
 
     def _drain(self) -> Drain:
         # Accounts before the rings: one that is settled meanwhile is found there, and is then the newer.

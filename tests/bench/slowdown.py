@@ -1,4 +1,4 @@
-"""By how much whole workloads take longer with everything traced: (traced - untraced) / untraced, the untraced run right before.
+"""By how much whole workloads take longer with everything traced: (traced - untraced) / untraced; untraced is the mean of the runs before and after.
 
 Ours has all its probes on; `tracers.py` says what each peer does. Tracers run on the same two cores as the workload. strace takes part in the
 build alone: it would take minutes for the others.
@@ -43,11 +43,12 @@ def measure(plan: Plan, figures: Figures) -> None:
 
 
 def _slowdown(run: Callable[[], float], tracer: Attachable) -> tuple[float, float]:
-    """The seconds without the tracer, and the percent more with it."""
-    untraced = run()
+    """The seconds without the tracer, and the percent more with it. The machine itself becomes slower and faster; between two runs that evens out."""
+    before = run()
     with tracer.attach():
         processes.wait_idle(os.getpid())  # the tracer is of our family: until its start is over
         traced = run()
+    untraced = (before + run()) / 2
     return untraced, 100 * (traced - untraced) / untraced
 
 

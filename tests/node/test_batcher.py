@@ -82,6 +82,44 @@ async def test_what_has_waited_before() -> None:
     await bench.end()
 
 
+async def test_one_batch_an_age_in_the_long_run() -> None:
+    """But for a burst at first, and for what has become too old. The oldest goes first."""
+    bench = Bench(Limits(rows=1 << 30, bytes=1 << 40, age_s=10, longest_age_s=100, burst=2))
+    kinds = ("open", "execve", "chmod", "unlink", "mmap")
+    for kind in kinds:
+        await bench.put(kind, 1)
+        bench.clock.now += 1
+    bench.clock.now += 10
+    await bench.put("open", 1)
+    assert bench.sent() == [("open", 2), ("execve", 1), ("chmod", 1)], "the burst, and the one that is due"
+    for kind in kinds[3:]:
+        bench.clock.now += 9
+        await bench.put("process", 1)
+        assert bench.sent() == []
+        bench.clock.now += 1
+        await bench.put("process", 1)
+        assert bench.sent() == [(kind, 1)]
+    for _ in range(3):
+        await bench.put("open", 1)
+        bench.clock.now += 1
+    bench.clock.now += 100
+    await bench.put("mount", 1)
+    assert [kind for kind, _ in bench.sent()][:2] == ["process", "open"], "none waits for ever"
+    await bench.end()
+
+
+async def test_full_batches_are_not_counted_among_the_old() -> None:
+    bench = Bench(Limits(rows=5, bytes=1 << 40, age_s=10, longest_age_s=100, burst=1))
+    for _ in range(50):
+        await bench.put("open", 5)
+    assert len(bench.sent()) == 50
+    await bench.put("execve", 1)
+    bench.clock.now += 10
+    await bench.put("execve", 1)
+    assert bench.sent() == [("execve", 2)]
+    await bench.end()
+
+
 async def test_old_enough() -> None:
     """Each kind has an age of its own, that of its first row."""
     bench = Bench(Limits(rows=1 << 30, bytes=1 << 40, age_s=10))

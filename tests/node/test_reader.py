@@ -12,7 +12,7 @@ from infrasight.kernel import Records, Ring
 from infrasight.kernel.alarm import Alarm
 from infrasight.node import reader as module
 from infrasight.node.flow import Drain, Loss
-from infrasight.node.reader import IDLE_S, SWEEP_S, Reader
+from infrasight.node.reader import IDLE_S, SHARE, SWEEP_S, Reader
 from infrasight.schema.kinds import FILLED, records_of
 from tests.actors.clock import settle
 from tests.kernel.memory_ring import MemoryRing, record_of
@@ -27,9 +27,13 @@ class Clock:
 
     def __init__(self) -> None:
         self.now_ns = 1000 * 10**9
+        self.used_s = 0.0
 
     def monotonic(self) -> float:
         return self.now_ns / 1e9
+
+    def process_time(self) -> float:
+        return self.used_s
 
     def time_ns(self) -> int:
         return self.now_ns + 10**18
@@ -242,11 +246,11 @@ def test_an_event_is_seen_soon_enough() -> None:
     assert IDLE_S <= 0.05
 
 
-async def test_how_long_until_the_next_look(kernel: Kernel) -> None:
+async def test_how_long_until_the_next_look(kernel: Kernel, clock: Clock) -> None:
     reader, outbox = reader_of(kernel)
     assert reader._wait_s(found=False) == IDLE_S
     assert reader._wait_s(found=True) == IDLE_S, "unless it is told to be more patient"
-    reader = Reader(kernel, outbox, patience_s=0.3)  # type: ignore[arg-type]
+    reader = Reader(kernel, outbox, patience_s=(0.3, 0.8))  # type: ignore[arg-type]
     assert reader._wait_s(found=False) == IDLE_S
     assert reader._wait_s(found=True) == 0.3
     ring = kernel.memory["open"]
@@ -256,6 +260,9 @@ async def test_how_long_until_the_next_look(kernel: Kernel) -> None:
     assert reader._wait_s(found=True) == 0, "it has filled up"
     await reader._look()
     assert reader._wait_s(found=True) == 0.3
+    for used_s, wait_s in ((0.001, 0.3), (0.5 * SHARE, 0.5), (1, 0.8), (0, 0.3)):
+        clock.used_s += used_s
+        assert reader._wait_s(found=True) == pytest.approx(wait_s), "by what was used since the last look"
 
 
 async def test_losses_are_told_once_a_second_and_exactly(kernel: Kernel, clock: Clock) -> None:
