@@ -84,6 +84,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
 async def test_events_are_shown_until_ctrl_c_and_then_all_ends_in_order(watched: Callable[..., Any], tmp_path: Path) -> None:
     async with watched(probes=("open",), prometheus_port=0, interval_s=2.5) as run:
         await run.says("/seen")
+        await run.says("infrasight: up")
         port = int((tmp_path / "server.port").read_text())
         os.kill(os.getpid(), signal.SIGINT)
         assert await run.run == 0
@@ -117,6 +118,7 @@ async def test_a_killed_server_comes_back_at_the_same_port_and_is_asked_again(wa
         await run.says("/seen")
         os.kill(int(log_of(tmp_path)[0].split()[2]), signal.SIGKILL)
         await run.says("/seen", times=2)
+        await run.says("infrasight: up")
         os.kill(os.getpid(), signal.SIGTERM)
         assert await run.run == 0
     first, second = (line.split()[1] for line in log_of(tmp_path) if line.startswith("server ") and "stopped" not in line)
@@ -130,7 +132,9 @@ async def test_nobody_reads_any_more(watched: Callable[..., Any], tmp_path: Path
     async with watched() as run:
         monkeypatch.setattr("infrasight.cli.screen.write", nobody)
         assert await run.run == 0
-    assert log_of(tmp_path)[-2:] == ["node stopped", "server stopped"]
+    log = log_of(tmp_path)
+    assert log[-1] == "server stopped"
+    assert ("node stopped" in log) == any(line.startswith("node --") for line in log), "it may not even have been started"
 
 
 @pytest.mark.parametrize(("variable", "said"), [("FAKE_SERVER", "server: the store is locked"), ("FAKE_NODE", "node: only root can trace")])
