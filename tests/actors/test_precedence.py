@@ -9,6 +9,7 @@ import pytest
 SAY = """
 import os, sys, threading
 from infrasight.actors import take_precedence
+os.setuid(int(sys.argv[2]))  # only now: another user may not reach what is imported
 take_precedence(int(sys.argv[1]))
 threads = []
 thread = threading.Thread(target=lambda: threads.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
@@ -20,8 +21,8 @@ print(os.getpriority(os.PRIO_PROCESS, 0), *threads, *group or [None])  # a sessi
 
 
 def said(nice: int, *, session: bool, user: int | None = None) -> tuple[list[str], str]:
-    command = [sys.executable, "-c", SAY, str(nice)]
-    done = subprocess.run(command, start_new_session=session, user=user, capture_output=True, text=True, check=True, cwd="/")
+    command = [sys.executable, "-c", SAY, str(nice), str(os.getuid() if user is None else user)]
+    done = subprocess.run(command, start_new_session=session, capture_output=True, text=True, check=True)
     return done.stdout.split(), done.stderr
 
 
