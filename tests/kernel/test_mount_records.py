@@ -152,7 +152,7 @@ def test_changed_roots(tap: Tap, tmp_path: Path) -> None:
     records = tap.records("chroot", pid=pid)
     found = [(CHROOTS[r["call"]], r["path"], r["path_resolved"], r["put_old"], r["put_old_resolved"], r["ret"]) for r in records]
     expected = [
-        ("pivot_root", here + b"/new", here + b"/new", here, here, -errno.EBUSY),
+        ("pivot_root", here + b"/new", here + b"/new", here, here, said[0]),
         ("pivot_root", b"\xff" * 200, cwd + b"/" + b"\xff" * 200, b"b", cwd + b"/b", -errno.ENOENT),
         ("chroot", here + b"/absent", here + b"/absent", b"", b"", -errno.ENOENT),
         ("pivot_root", here + b"/new", here + b"/new", here + b"/new/old", here + b"/new/old", 0),
@@ -161,6 +161,7 @@ def test_changed_roots(tap: Tap, tmp_path: Path) -> None:
     ]
     assert found == expected
     assert said == [each[-1] for each in expected]
+    assert said[0] in (-errno.EBUSY, -errno.EINVAL), "whether /tmp is a mount of its own"
     first, second = tap.records("process", ppid=pid, action=FORK)
     found = [(r["path"], r["path_resolved"], r["ret"]) for r in tap.records("chroot", pid=first["pid"])]
     assert found == [
