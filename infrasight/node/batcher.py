@@ -25,7 +25,7 @@ class Limits:
     rows: int = 32_768
     bytes: int = 4 << 20
     age_s: float = 0.2
-    """From the first row's event. A person who looks on waits for it; but each batch is one insert, of about 15 ms of the server's time, so in the
+    """From the first row's event. A person who looks on waits for it; but each batch is one insert, of 10 ms and more of the server's time, so in the
     long run only one batch in this time is sent for its age."""
     longest_age_s: float = 2.0
     """What is as old as this is sent whatever was sent before."""

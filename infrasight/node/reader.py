@@ -17,7 +17,7 @@ IDLE_S = 0.045
 SHARE = 0.015
 """Of a core: what the node may use on events that come in a steady flow and are in no hurry, as long as it need not wait longer than it may."""
 SWEEP_S = 0.002
-"""The same between two parts of the accounts."""
+"""How long until the next look between two parts of the accounts."""
 TAKE_BYTES = 2 << 20
 """Most that is taken from one ring at a time."""
 LIFE = "process"
@@ -40,7 +40,7 @@ class Reader(Actor):
         unless a ring fills up: each look costs as much as thousands of events, so what `SHARE` allows decides."""
         self._tracing, self._outbox, self._interval_s, self._patience_s = tracing, outbox, interval_s, patience_s
         self._accounts_due_s = time.monotonic() + interval_s
-        self._looked_cpu_s = 0.0
+        self._looked_cpu_s = time.process_time()
         self._sweep: Sweep = iter(())
         self._sweeping = False
         self._stopping = False
