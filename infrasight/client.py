@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -96,9 +96,9 @@ class Client:
                 raise Disconnected(f"the server at {self._channel.target} said nothing")
             return answer
 
-    def ship(self, hello: Hello) -> Shipment:
-        """Ship batches, as a node does."""
-        return Shipment(self._channel, hello)
+    def ship(self, hello: Hello, on_attention: Callable[[bool], None] = lambda watched: None) -> Shipment:
+        """Ship batches, as a node does. `on_attention` hears whether somebody watches, each time the server says so."""
+        return Shipment(self._channel, hello, on_attention)
 
     @property
     def _channel(self) -> Channel:
@@ -157,8 +157,9 @@ class Shipment:
     """A stream of batches to the server, and of acknowledgements back: a context manager. One task may send while another iterates over the
     acks."""
 
-    def __init__(self, channel: Channel, hello: Hello) -> None:
+    def __init__(self, channel: Channel, hello: Hello, on_attention: Callable[[bool], None]) -> None:
         self._hello = hello
+        self._on_attention = on_attention
         self._call: Call[ShipRequest, ShipResponse] = channel.call(ShipRequest, ShipResponse)
         self.welcome = Welcome()
         """What the server answered to our Hello."""
@@ -179,8 +180,8 @@ class Shipment:
         await self._call.__aexit__(kind, error, trace)
 
     async def send(self, batch: Batch) -> None:
-        """Send a batch, waiting while the server takes no more. Disconnected when it is gone: what has no Ack by then goes into the next
-        shipment, unchanged and under the same `seq`."""
+        """Send a batch, or a piece of one, waiting while the server takes no more. Disconnected when it is gone: what has no Ack by
+        then goes into the next shipment, unchanged and under the same `seq`."""
         await self._call.send(ShipRequest(batch=batch))
 
     async def end(self) -> None:
@@ -192,7 +193,9 @@ class Shipment:
 
     async def __anext__(self) -> Ack:
         """The next Ack; the iteration ends after `end` and the last one, and earlier when the server stops. Disconnected when it is gone."""
-        answer = await self._call.receive()
-        if answer is None or answer.ack is None:
-            raise StopAsyncIteration
-        return answer.ack
+        while (answer := await self._call.receive()) is not None:
+            if answer.attention is not None:
+                self._on_attention(answer.attention.watched)
+            if answer.ack is not None:
+                return answer.ack
+        raise StopAsyncIteration

@@ -1,4 +1,4 @@
-"""The batcher: joins what belongs to one kind until it is worth sending, and encodes it once."""
+"""The batcher: joins what belongs to one kind until it is worth an insert, and encodes it once; in pieces, while somebody watches."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from infrasight.actors import Actor, Mailbox
 from infrasight.errors import MailboxClosed
-from infrasight.node.flow import Batch, Encoded
-from infrasight.wire.codec import encode
+from infrasight.node.flow import Attention, Batch, Encoded
+from infrasight.wire.codec import encode, join
 
 IN_A_THREAD_ROWS = 4096
 """Batches of more rows are encoded in a thread: Arrow gives the interpreter lock back meanwhile, and the rings go on being read."""
@@ -20,42 +20,46 @@ IN_A_THREAD_ROWS = 4096
 
 @dataclass(frozen=True)
 class Limits:
-    """When a batch is sent: as soon as one of these is reached."""
+    """When a batch is whole: as soon as one of these is reached."""
 
     rows: int = 32_768
     bytes: int = 4 << 20
+    """Of all kinds together; then it is the largest."""
     age_s: float = 0.2
-    """From the first row's event. A person who looks on waits for it; but each batch is one insert, of 10 ms and more of the server's time, so in the
-    long run only one batch in this time is sent for its age."""
+    """From the first row's event. But each batch is one insert, of 10 ms and more of the server's time, so in the long run only one batch in this
+    time is whole for its age. Who watches waits no longer for all that: what there is goes ahead, as a piece of its batch."""
     longest_age_s: float = 2.0
-    """What is as old as this is sent whatever was sent before."""
+    """What is as old as this is whole whatever was before."""
     burst: int = 16
-    """So many batches may be sent for their age without regard to the long run: a command that is run on a quiet machine is seen at once, whole."""
+    """So many batches may be sent for their age without regard to the long run: a command that is run on a quiet machine is stored at once, whole."""
 
 
 @dataclass
-class _Pending:
-    """Batches of one kind that wait for company."""
+class _Growing:
+    """A batch of one kind that waits for company."""
 
-    parts: list[pa.RecordBatch] = field(default_factory=list)
+    since_s: float
+    """From its first row."""
     rows: int = 0
-    bytes: int = 0
-    since_s: float = 0.0
+    weight: int = 0
+    """Bytes, with those of the pieces that have been sent."""
+    seq: int = 0
+    """0 while none has."""
+    parts: list[pa.RecordBatch] = field(default_factory=list)
+    """What has not been sent."""
+    parts_since_s: float = 0.0
     oldest_ns: int = 0
 
     def add(self, batch: Batch, since_s: float) -> None:
         if not self.parts:
-            self.since_s, self.oldest_ns = since_s, batch.oldest_ns
+            self.parts_since_s, self.oldest_ns = since_s, batch.oldest_ns
         self.parts.append(batch.columns)
         self.rows += batch.columns.num_rows
-        self.bytes += batch.weight()
+        self.weight += batch.weight()
 
-
-def join(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """One batch of several of the same schema; their dictionaries become one."""
-    if len(parts) == 1:
-        return parts[0]
-    return pa.concat_batches(parts)
+    def encoded(self) -> tuple[int, bytes]:
+        """Rows of what has not been sent, and itself; nothing is not a batch."""
+        return sum(part.num_rows for part in self.parts), encode(join(self.parts)) if self.parts else b""
 
 
 class Batcher(Actor):
@@ -70,9 +74,12 @@ class Batcher(Actor):
         limits: Limits = Limits(),
         clock: Callable[[], float] = time.monotonic,
         wall_ns: Callable[[], int] = time.time_ns,
+        *,
+        attention: Attention | None = None,
     ) -> None:
         self._inbox, self._outbox, self._limits, self._clock, self._wall_ns = inbox, outbox, limits, clock, wall_ns
-        self._pending: dict[str, _Pending] = {}
+        self._attention = attention or Attention()
+        self._growing: dict[str, _Growing] = {}
         self._seq = 0
         self._paid_until_s = 0.0
         """When, at one batch in `age_s`, all that were sent for their age would have been sent."""
@@ -88,9 +95,11 @@ class Batcher(Actor):
             except MailboxClosed:
                 break
             if batch:
-                self._pending.setdefault(batch.kind, _Pending()).add(batch, self._since_s(batch))
+                since_s = self._since_s(batch)
+                self._growing.setdefault(batch.kind, _Growing(since_s)).add(batch, since_s)
             await self._send_due()
-        await self._send(list(self._pending))
+        for kind in list(self._growing):
+            await self._send(kind)
 
     def _since_s(self, batch: Batch) -> float:
         """When the first row's event was; the clock that it was told by may have been set since."""
@@ -98,34 +107,41 @@ class Batcher(Actor):
         return self._clock() - min(max(age_s, 0.0), self._limits.age_s)
 
     def _until_due(self) -> float | None:
-        if not self._pending:
+        if not self._growing:
             return None
-        oldest_s, limits = min(pending.since_s for pending in self._pending.values()), self._limits
+        oldest_s, limits = min(growing.since_s for growing in self._growing.values()), self._limits
         due_s = max(oldest_s + limits.age_s, self._paid_until_s - limits.burst * limits.age_s)
+        waiting = [growing.parts_since_s for growing in self._growing.values() if growing.parts]
+        if self._attention.watched and waiting:
+            due_s = min(due_s, min(waiting) + limits.age_s)
         return max(min(due_s, oldest_s + limits.longest_age_s) - self._clock(), 0.0)
 
     async def _send_due(self) -> None:
         """What is large enough, and what is old enough, the oldest first."""
         limits = self._limits
-        full = [kind for kind, pending in self._pending.items() if pending.rows >= limits.rows or pending.bytes >= limits.bytes]
-        await self._send(full)
-        for kind, pending in sorted(self._pending.items(), key=lambda each: each[1].since_s):
-            age_s = self._clock() - pending.since_s
-            if age_s < limits.age_s or (age_s < limits.longest_age_s and self._paid_until_s > self._clock() + limits.burst * limits.age_s):
+        for kind in [kind for kind, growing in self._growing.items() if growing.rows >= limits.rows]:
+            await self._send(kind)
+        while self._growing and sum(growing.weight for growing in self._growing.values()) >= limits.bytes:
+            await self._send(max(self._growing, key=lambda kind: self._growing[kind].weight))
+        for kind, growing in sorted(self._growing.items(), key=lambda each: each[1].since_s):
+            now = self._clock()
+            if now - growing.since_s < limits.age_s:
                 break
-            self._paid_until_s = max(self._paid_until_s, self._clock()) + limits.age_s
-            await self._send([kind])
+            if now - growing.since_s >= limits.longest_age_s or self._paid_until_s <= now + limits.burst * limits.age_s:
+                self._paid_until_s = max(self._paid_until_s, now) + limits.age_s
+                await self._send(kind)
+            elif self._attention.watched and growing.parts and now - growing.parts_since_s >= limits.age_s:
+                await self._send(kind, more=True)
 
-    async def _send(self, kinds: list[str]) -> None:
-        for kind in kinds:
-            pending = self._pending.pop(kind)
-            if pending.rows > IN_A_THREAD_ROWS:
-                payload = await asyncio.to_thread(self._encode, pending)
-            else:
-                payload = self._encode(pending)
+    async def _send(self, kind: str, *, more: bool = False) -> None:
+        """The batch of one kind, or what there is of it when there is to be more."""
+        growing = self._growing[kind] if more else self._growing.pop(kind)
+        if sum(part.num_rows for part in growing.parts) > IN_A_THREAD_ROWS:
+            rows, payload = await asyncio.to_thread(growing.encoded)
+        else:
+            rows, payload = growing.encoded()
+        growing.parts.clear()
+        if not growing.seq:
             self._seq += 1
-            await self._outbox.put(Encoded(self._seq, kind, pending.rows, payload, pending.oldest_ns))
-
-    @staticmethod
-    def _encode(pending: _Pending) -> bytes:
-        return encode(join(pending.parts))
+            growing.seq = self._seq
+        await self._outbox.put(Encoded(growing.seq, kind, rows, payload, growing.oldest_ns, more))

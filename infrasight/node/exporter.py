@@ -10,7 +10,7 @@ import time
 from infrasight.actors import Actor, Mailbox
 from infrasight.client import Client, Shipment
 from infrasight.errors import InvalidRequest, MailboxClosed, Unreachable, WireError
-from infrasight.node.flow import Encoded
+from infrasight.node.flow import Attention, Encoded
 from infrasight.node.window import Window
 from infrasight.wire import AckVerdict, Hello
 from infrasight.wire import Batch as Message
@@ -36,9 +36,21 @@ class Exporter(Actor):
 
     name = "exporter"
 
-    def __init__(self, inbox: Mailbox[Encoded], host: str, port: int, hello: Hello, *, insecure: bool = False, reach_within_s: float = 20.0) -> None:
+    def __init__(
+        self,
+        inbox: Mailbox[Encoded],
+        host: str,
+        port: int,
+        hello: Hello,
+        *,
+        insecure: bool = False,
+        reach_within_s: float = 20.0,
+        attention: Attention | None = None,
+    ) -> None:
+        """`attention` is kept as the server says it is."""
         self._inbox, self._host, self._port, self._hello, self._insecure = inbox, host, port, hello, insecure
         self._reach_by_s = time.monotonic() + reach_within_s
+        self._attention = attention or Attention()
         self._reached = False
         self._drained = False
         self._changed = asyncio.Event()
@@ -67,7 +79,7 @@ class Exporter(Actor):
                 await asyncio.sleep(pause_s if self._reached else min(pause_s, max(self._reach_by_s - time.monotonic(), 0.0)))
 
     async def _connection(self) -> None:
-        async with Client(self._host, self._port, insecure=self._insecure) as client, client.ship(self._hello) as shipment:
+        async with Client(self._host, self._port, insecure=self._insecure) as client, client.ship(self._hello, self._attend) as shipment:
             if self._reached:
                 log.warning("server at %s:%d is back", self._host, self._port)
             self.connected = self._reached = True
@@ -77,6 +89,7 @@ class Exporter(Actor):
             try:
                 await asyncio.wait((acks, sends), return_when=asyncio.FIRST_EXCEPTION)
             finally:
+                self._attend(False)
                 acks.cancel()
                 sends.cancel()
                 results = await asyncio.gather(acks, sends, return_exceptions=True)
@@ -84,10 +97,13 @@ class Exporter(Actor):
                 if isinstance(result, Exception):
                     raise result
 
+    def _attend(self, watched: bool) -> None:
+        self._attention.watched = watched
+
     async def _send(self, shipment: Shipment) -> None:
         while not (self._drained and not len(self.window)):
             for batch in self.window.to_send():
-                await shipment.send(Message(batch.seq, batch.kind, batch.rows, batch.payload, batch.oldest_ns))
+                await shipment.send(Message(batch.seq, batch.kind, batch.rows, batch.payload, batch.oldest_ns, batch.more))
             if self._drained or not self.window.open:
                 self._changed.clear()
                 await self._changed.wait()
@@ -102,11 +118,11 @@ class Exporter(Actor):
         async for ack in shipment:
             if ack.verdict is AckVerdict.RETRY:
                 raise _Retry(ack.retry_after_ms / 1000)
-            batch = self.window.settle(ack.seq, stored=ack.verdict is AckVerdict.OK)
-            if batch and ack.verdict is AckVerdict.OK:
-                self.lag_s = max(0.0, (time.time_ns() - batch.oldest_ns) / 1e9)
-            elif batch:
-                log.error("the server refused %d rows of %s: %s", batch.rows, batch.kind, ack.reason)
+            pieces = self.window.settle(ack.seq, stored=ack.verdict is AckVerdict.OK)
+            if pieces and ack.verdict is AckVerdict.OK:
+                self.lag_s = max(0.0, (time.time_ns() - pieces[0].oldest_ns) / 1e9)
+            elif pieces:
+                log.error("the server refused %d rows of %s: %s", sum(piece.rows for piece in pieces), pieces[0].kind, ack.reason)
             self._changed.set()
         if not self._drained or len(self.window):
             raise WireError("the server ended the connection")

@@ -61,14 +61,23 @@ class Batch:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A batch as it travels: frozen, so that sending it again is sending the same bytes."""
+    """A batch, or a piece of one, as it travels: frozen, so that sending it again is sending the same bytes."""
 
     seq: int
     kind: str
     rows: int
     payload: bytes = field(repr=False)
     oldest_ns: int
+    more: bool = False
+    """Whether more of the batch follows, under the same `seq`."""
 
     def weight(self) -> int:
         """Bytes."""
         return len(self.payload)
+
+
+@dataclass
+class Attention:
+    """Whether somebody watches: then what happens is told at once, else when it is worth it."""
+
+    watched: bool = False

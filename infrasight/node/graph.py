@@ -17,10 +17,10 @@ from infrasight.kernel import Tracing
 from infrasight.node.batcher import Batcher, Limits
 from infrasight.node.enricher import Enricher
 from infrasight.node.exporter import Exporter
-from infrasight.node.flow import Batch, Drain, Encoded
+from infrasight.node.flow import Attention, Batch, Drain, Encoded
 from infrasight.node.identity import boot_id
 from infrasight.node.printer import Discarder, Printer
-from infrasight.node.reader import IDLE_S, Reader
+from infrasight.node.reader import Reader
 from infrasight.node.settings import Settings
 from infrasight.wire import Hello
 
@@ -29,8 +29,8 @@ DRAIN_BYTES = 4 << 20
 BATCH_BYTES = 2 << 20
 """Columns between enricher and batcher."""
 PATIENCE_S = 0.2
-"""How long events that come in a steady flow and are to be sent wait in the rings; longer where it costs much. They wait to be sent with others in
-any case, and there it costs nothing."""
+"""How long events that come in a steady flow and that nobody watches wait in the rings; longer where it costs much. They wait to be stored with
+others in any case, and there it costs nothing."""
 ENCODED_BYTES = 2 << 20
 """Encoded batches that wait for the exporter's window."""
 
@@ -54,8 +54,9 @@ def build(tracing: Tracing, settings: Settings) -> Node:
     boot = boot_id()
     family = tuple(pid for pid in (os.getpid(), settings.family_pid) if pid)
     printing = settings.output in ("compact", "json")
-    patience_s = (IDLE_S, IDLE_S) if printing else (min(settings.batch_age_s, PATIENCE_S), min(2.5 * settings.batch_age_s, 2.5 * PATIENCE_S))
-    reader = Reader(tracing, drains, settings.interval_s, patience_s)
+    attention = Attention(watched=printing)
+    patience_s = min(settings.batch_age_s, PATIENCE_S)
+    reader = Reader(tracing, drains, settings.interval_s, (patience_s, 2.5 * patience_s), attention)
     enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family)
     actors: list[Actor] = [reader, enricher]
     edges = [Edge(drains, "reader", "enricher")]
@@ -66,11 +67,11 @@ def build(tracing: Tracing, settings: Settings) -> Node:
         edges.append(Edge(batches, "enricher", "printer"))
     else:
         limits = Limits(age_s=settings.batch_age_s, longest_age_s=10 * settings.batch_age_s)
-        actors.append(Batcher(batches, encoded, limits))
+        actors.append(Batcher(batches, encoded, limits, attention=attention))
         if settings.output == "server":
             hello = Hello(node=settings.node, version=__version__, boot_id=boot, epoch=time.time_ns())
             address = settings.server_addr, settings.server_port
-            exporter = Exporter(encoded, *address, hello, insecure=settings.insecure, reach_within_s=settings.reach_within_s)
+            exporter = Exporter(encoded, *address, hello, insecure=settings.insecure, reach_within_s=settings.reach_within_s, attention=attention)
         end: Actor = exporter or Discarder(encoded)
         actors.append(end)
         edges += [Edge(batches, "enricher", "batcher"), Edge(encoded, "batcher", end.name)]

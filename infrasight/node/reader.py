@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 from infrasight.actors import Actor, Mailbox
 from infrasight.kernel import Records, Ring, Tracing
-from infrasight.node.flow import Drain, Loss
+from infrasight.node.flow import Attention, Drain, Loss
 from infrasight.schema.kinds import FILLED
 from infrasight.schema.layout import Layout
 
 IDLE_S = 0.045
 """How long until the next look when there was nothing: what it may add before an event is visible."""
 SHARE = 0.015
-"""Of a core: what the node may use on events that come in a steady flow and are in no hurry, as long as it need not wait longer than it may."""
+"""Of a core: what the node may use on events that come in a steady flow and that nobody watches, as long as it need not wait longer than it may."""
 SWEEP_S = 0.002
 """How long until the next look between two parts of the accounts."""
 TAKE_BYTES = 2 << 20
@@ -34,11 +34,17 @@ class Reader(Actor):
     name = "reader"
 
     def __init__(
-        self, tracing: Tracing, outbox: Mailbox[Drain], interval_s: float = 10.0, patience_s: tuple[float, float] = (IDLE_S, IDLE_S)
+        self,
+        tracing: Tracing,
+        outbox: Mailbox[Drain],
+        interval_s: float = 10.0,
+        patience_s: tuple[float, float] = (IDLE_S, IDLE_S),
+        attention: Attention | None = None,
     ) -> None:
-        """`interval_s`: between two rows of an account. `patience_s`: how long, at least and at most, until the next look when there was something,
-        unless a ring fills up: each look costs as much as thousands of events, so what `SHARE` allows decides."""
+        """`interval_s`: between two rows of an account. `patience_s`: how long, at least and at most, until the next look when there was something
+        and nobody watches, unless a ring fills up: each look costs as much as thousands of events, so what `SHARE` allows decides."""
         self._tracing, self._outbox, self._interval_s, self._patience_s = tracing, outbox, interval_s, patience_s
+        self._attention = attention or Attention()
         self._accounts_due_s = time.monotonic() + interval_s
         self._looked_cpu_s = time.process_time()
         self._sweep: Sweep = iter(())
@@ -91,7 +97,7 @@ class Reader(Actor):
             return 0
         used_s = time.process_time() - self._looked_cpu_s
         self._looked_cpu_s += used_s
-        least_s, most_s = self._patience_s if found else (IDLE_S, IDLE_S)
+        least_s, most_s = self._patience_s if found and not self._attention.watched else (IDLE_S, IDLE_S)
         return SWEEP_S if self._sweeping else min(max(used_s / SHARE, least_s), most_s)
 
     def _drain(self) -> Drain:

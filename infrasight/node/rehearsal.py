@@ -6,13 +6,12 @@ import numpy as np
 
 from infrasight.actors import Mailbox
 from infrasight.kernel import Records
-from infrasight.node.batcher import join
 from infrasight.node.columns import FEW
 from infrasight.node.enricher import Enricher
 from infrasight.node.flow import Drain
 from infrasight.schema import KINDS
 from infrasight.schema.layout import layout, stride
-from infrasight.wire.codec import encode
+from infrasight.wire.codec import encode, join
 
 
 def rehearse() -> None:

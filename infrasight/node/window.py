@@ -9,15 +9,18 @@ from infrasight.node.flow import Encoded
 
 
 class Window:
-    """Batches sent and not yet acknowledged, up to `limit_bytes`; one heavier than that is let in alone.
+    """Batches sent and not yet acknowledged, up to `limit_bytes`; one heavier than that is let in alone. A batch that comes in pieces counts once
+    it is whole: its end can always follow.
 
     Always: rows taken in == acknowledged + rejected + held.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._held: OrderedDict[int, Encoded] = OrderedDict()
-        self._unsent: deque[int] = deque()
+        self._held: OrderedDict[int, list[Encoded]] = OrderedDict()
+        self._growing: dict[int, int] = {}
+        """Bytes so far of those that lack their end."""
+        self._unsent: deque[Encoded] = deque()
         self.bytes = 0
         self.acknowledged: dict[str, int] = {}
         """Rows stored, by kind."""
@@ -30,40 +33,44 @@ class Window:
     @property
     def open(self) -> bool:
         """Whether another batch may be taken in."""
-        return not self._held or self.bytes < self._limit
+        return len(self._held) == len(self._growing) or self.bytes - sum(self._growing.values()) < self._limit
 
-    def add(self, batch: Encoded) -> None:
-        """Take a batch in; it is next to be sent after those before it."""
-        self._held[batch.seq] = batch
-        self._unsent.append(batch.seq)
-        self.bytes += batch.weight()
+    def add(self, piece: Encoded) -> None:
+        """Take a batch in, or a piece of one; it is next to be sent after those before it."""
+        self._held.setdefault(piece.seq, []).append(piece)
+        self._unsent.append(piece)
+        self.bytes += piece.weight()
+        before = self._growing.pop(piece.seq, 0)
+        if piece.more:
+            self._growing[piece.seq] = before + piece.weight()
 
     def to_send(self) -> Iterator[Encoded]:
         """What is to be sent now, oldest first; each is given out once, until `resend`."""
         while self._unsent:
-            seq = self._unsent.popleft()
-            if seq in self._held:
-                yield self._held[seq]
+            piece = self._unsent.popleft()
+            if piece.seq in self._held:
+                yield piece
 
-    def resend(self, seq: int | None = None) -> None:
-        """Send again: one batch, or, after a new connection, all that are held."""
-        if seq is None:
-            self._unsent = deque(self._held)
-        elif seq in self._held:
-            self._unsent.append(seq)
+    def resend(self) -> None:
+        """After a new connection: send again all that are held."""
+        self._unsent = deque(piece for pieces in self._held.values() for piece in pieces)
 
-    def settle(self, seq: int, stored: bool) -> Encoded | None:
-        """An acknowledgement: the batch is done with, stored or refused for good. None when it was not held (an acknowledgement told twice)."""
-        batch = self._held.pop(seq, None)
-        if batch:
-            self.bytes -= batch.weight()
-            counts = self.acknowledged if stored else self.rejected
-            counts[batch.kind] = counts.get(batch.kind, 0) + batch.rows
-        return batch
+    def settle(self, seq: int, stored: bool) -> list[Encoded]:
+        """An acknowledgement: the batch, in its pieces, is done with, stored or refused for good. Nothing when it was not held whole (an
+        acknowledgement told twice)."""
+        if seq in self._growing:
+            return []
+        pieces = self._held.pop(seq, [])
+        counts = self.acknowledged if stored else self.rejected
+        for piece in pieces:
+            self.bytes -= piece.weight()
+            counts[piece.kind] = counts.get(piece.kind, 0) + piece.rows
+        return pieces
 
     def held_rows(self) -> dict[str, int]:
         """Rows held, by kind."""
         rows: dict[str, int] = {}
-        for batch in self._held.values():
-            rows[batch.kind] = rows.get(batch.kind, 0) + batch.rows
+        for pieces in self._held.values():
+            for piece in pieces:
+                rows[piece.kind] = rows.get(piece.kind, 0) + piece.rows
         return rows

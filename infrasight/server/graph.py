@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import Any
 
 from infrasight import __version__
 from infrasight.actors import Edge, Graph, Mailbox, WhenFull
@@ -18,7 +19,7 @@ from infrasight.server.ingest import Ingest
 from infrasight.server.live import Live
 from infrasight.server.nodes import Nodes
 from infrasight.server.router import Router
-from infrasight.server.session import Delivery
+from infrasight.server.session import Delivery, News
 from infrasight.server.writer import Writer
 from infrasight.store import Store
 from infrasight.wire import EdgeStatus, KindStatus, StatusResponse
@@ -32,13 +33,13 @@ class Server:
 
     def __init__(self, store: Store, *, ingest_bytes: int = 64 << 20) -> None:
         """`ingest_bytes` bounds what waits for the store, half of it before the router and half behind."""
-        arrived = _mailbox("ingest to router", ingest_bytes // 2, WhenFull.BLOCK)
-        to_store = _mailbox("router to writer", ingest_bytes // 2, WhenFull.BLOCK)
-        to_live = _mailbox("router to live", LIVE_BYTES, WhenFull.DROP_OLDEST)
+        arrived: Mailbox[News] = _mailbox("ingest to router", ingest_bytes // 2, WhenFull.BLOCK)
+        to_store: Mailbox[Delivery] = _mailbox("router to writer", ingest_bytes // 2, WhenFull.BLOCK)
+        to_live: Mailbox[News] = _mailbox("router to live", LIVE_BYTES, WhenFull.DROP_OLDEST)
         self.store = store
         self.nodes = Nodes()
-        self.ingest = Ingest(arrived, self.nodes)
         self.live = Live(to_live)
+        self.ingest = Ingest(arrived, self.nodes, self.live)
         self.router = Router(arrived, to_store, to_live, wanted=self.live.wanted)
         self.writer = Writer(to_store, store)
         self.graph = Graph(
@@ -91,5 +92,5 @@ class Server:
         )
 
 
-def _mailbox(name: str, limit: int, when_full: WhenFull) -> Mailbox[Delivery]:
-    return Mailbox(name, limit=max(1, limit), when_full=when_full, weigh=lambda delivery: delivery.nbytes)
+def _mailbox(name: str, limit: int, when_full: WhenFull) -> Mailbox[Any]:
+    return Mailbox(name, limit=max(1, limit), when_full=when_full, weigh=lambda item: item.nbytes)

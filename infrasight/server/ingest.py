@@ -11,10 +11,11 @@ import pyarrow as pa
 from infrasight import __version__
 from infrasight.actors import Actor, Mailbox
 from infrasight.errors import Disconnected, InvalidBatch, InvalidRequest
+from infrasight.server.live import Live
 from infrasight.server.nodes import Nodes
-from infrasight.server.session import Delivery, Session, check_hello
+from infrasight.server.session import Delivery, Growing, News, Session, check_hello
 from infrasight.wire import Batch, ShipRequest, ShipResponse, Welcome
-from infrasight.wire.codec import MAX_BATCH_BYTES, decode
+from infrasight.wire.codec import MAX_BATCH_BYTES, MAX_ROWS, decode, join
 from infrasight.wire.service import CollectorService, ServerStream
 
 log = logging.getLogger(__name__)
@@ -29,10 +30,12 @@ class Ingest(CollectorService, Actor):
     name = "ingest"
     max_message_bytes = MAX_BATCH_BYTES + (64 << 10)
 
-    def __init__(self, outbox: Mailbox[Delivery], nodes: Nodes) -> None:
+    def __init__(self, outbox: Mailbox[News], nodes: Nodes, live: Live) -> None:
+        """Nodes are told whether somebody watches `live`."""
         super().__init__()
         self._outbox = outbox
         self._nodes = nodes
+        self._live = live
         self._stopping = asyncio.Event()
         self._receivers: set[asyncio.Task[None]] = set()
 
@@ -60,9 +63,10 @@ class Ingest(CollectorService, Actor):
             log.info("node %s is connected from %s (version %s, epoch %d)", hello.node, stream.peer, hello.version, hello.epoch)
             session = Session(hello, node)
             try:
-                await self._converse(stream, session)
+                with self._live.watched_by(session.watch):
+                    await self._converse(stream, session)
             finally:
-                session.acks.close()
+                session.answers.close()
                 log.info("node %s is disconnected", hello.node)
         if session.refusal is not None:
             raise session.refusal
@@ -75,7 +79,7 @@ class Ingest(CollectorService, Actor):
             receiver.add_done_callback(self._receivers.discard)
             if self._stopping.is_set():
                 receiver.cancel()
-            await _acknowledge(stream, session)
+            await _answer(stream, session)
             receiver.cancel()
 
     async def _receive(self, stream: Stream, session: Session) -> None:
@@ -84,28 +88,49 @@ class Ingest(CollectorService, Actor):
             while (message := await stream.receive()) is not None:
                 if message.batch is None:
                     raise InvalidRequest("after the Hello come batches only")
-                await session.admit()
                 await self._take(session, message.batch)
         except InvalidRequest as error:
             refusal = error
         finally:
             session.received_all(refusal)
 
-    async def _take(self, session: Session, batch: Batch) -> None:
-        """Pass one admitted batch on, which waits while the server is full."""
-        settle = functools.partial(session.settle, batch.seq, batch.rows)
+    async def _take(self, session: Session, message: Batch) -> None:
+        """Pass on what one message brought, which waits while the server is full."""
+        growing = session.growing(message)
+        rows = await self._rows(session, growing, message)
+        if message.more:
+            if rows is not None:
+                await self._outbox.put(News(message.kind, rows, None))
+            return
+        await session.admit()
+        settle = functools.partial(session.settle, message.seq, growing.rows)
+        if growing.problem:
+            settle(growing.problem)
+            return
         try:
-            columns = await self._decoded(batch)
-            session.node.received(batch.oldest_unix_ns)
-            delivery = Delivery(batch.kind, columns, session.token(batch.seq), settle)
-            await self._outbox.put(delivery)
-        except InvalidBatch as error:
-            self.refused["batch"] += 1
-            log.warning("node %s: batch %d rejected: %s", session.hello.node, batch.seq, error)
-            settle(str(error))
+            whole = await _whole(growing.pieces)
+            await self._outbox.put(News(message.kind, rows, Delivery(message.kind, whole, session.token(message.seq), settle)))
         except BaseException:
             session.withdraw()
             raise
+
+    async def _rows(self, session: Session, growing: Growing, message: Batch) -> pa.RecordBatch | None:
+        """The rows of `message`, added to its batch; None when there are none, or when they are invalid, and then the batch has a problem."""
+        if growing.problem or (growing.pieces and not message.rows and not message.arrow):
+            return None
+        try:
+            rows = await self._decoded(message)
+            growing.add(rows)
+            if growing.rows > MAX_ROWS:
+                raise InvalidBatch(f"{growing.rows} rows in one batch, at most {MAX_ROWS} are taken")
+        except InvalidBatch as error:
+            self.refused["batch"] += 1
+            log.warning("node %s: batch %d rejected: %s", session.hello.node, message.seq, error)
+            growing.problem = str(error)
+            growing.pieces.clear()
+            return None
+        session.node.received(message.oldest_unix_ns)
+        return rows
 
     async def _decoded(self, batch: Batch) -> pa.RecordBatch:
         if len(batch.arrow) > MAX_BATCH_BYTES:
@@ -119,11 +144,20 @@ class Ingest(CollectorService, Actor):
         return columns
 
 
-async def _acknowledge(stream: Stream, session: Session) -> None:
-    """Send acks until there will be no more, or nobody listens."""
+async def _whole(pieces: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if sum(piece.nbytes for piece in pieces) <= _DECODED_AT_ONCE:
+        return join(pieces)
+    return await asyncio.to_thread(join, pieces)
+
+
+async def _answer(stream: Stream, session: Session) -> None:
+    """Send acks, and whether somebody watches, until there will be no more, or nobody listens."""
     try:
-        async for ack in session.acks:
-            await stream.send(ShipResponse(ack=ack))
-            session.acknowledged()
+        async for ack in session.answers:
+            if ack is None:
+                await stream.send(ShipResponse(attention=session.attention()))
+            else:
+                await stream.send(ShipResponse(ack=ack))
+                session.acknowledged()
     except Disconnected:
         log.debug("node %s left without its acks", session.hello.node)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from infrasight.actors import Actor, Mailbox, WhenFull
 from infrasight.server.filters import Filter, Rows
-from infrasight.server.session import Delivery
+from infrasight.server.session import News
 from infrasight.wire import SubscribeRequest
 from infrasight.wire.events import encode_events, encode_response
 
@@ -85,12 +86,13 @@ class Subscription:
 
 
 class Live(Actor):
-    """Offers every delivery to every subscription."""
+    """Offers all that comes to every subscription."""
 
     name = "live"
 
-    def __init__(self, inbox: Mailbox[Delivery]) -> None:
+    def __init__(self, inbox: Mailbox[News]) -> None:
         self._inbox = inbox
+        self._told: set[Callable[[bool], None]] = set()
         self.subscriptions: set[Subscription] = set()
         self._ended = False
 
@@ -98,21 +100,42 @@ class Live(Actor):
         """Whether anybody subscribed."""
         return bool(self.subscriptions)
 
+    @contextmanager
+    def watched_by(self, tell: Callable[[bool], None]) -> Iterator[None]:
+        """`tell` hears whether anybody watches, now if so and when it changes, for as long as this lasts."""
+        self._told.add(tell)
+        if self.wanted():
+            tell(True)
+        try:
+            yield
+        finally:
+            self._told.remove(tell)
+
     def add(self, subscription: Subscription) -> None:
-        """From the next delivery on."""
-        self.subscriptions.add(subscription)
+        """From what comes next on."""
+        with self._telling():
+            self.subscriptions.add(subscription)
         if self._ended:
             subscription.close()
 
     def remove(self, subscription: Subscription) -> None:
         """Not from now on. Legal twice."""
-        self.subscriptions.discard(subscription)
+        with self._telling():
+            self.subscriptions.discard(subscription)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        before = self.wanted()
+        yield
+        if self.wanted() != before:
+            for tell in self._told:
+                tell(self.wanted())
 
     async def run(self) -> None:
         """Offer until the inbox is closed and empty; then subscriptions end."""
-        async for delivery in self._inbox:
-            for subscription in self.subscriptions:
-                subscription.offer(delivery.kind, delivery.batch)
+        async for news in self._inbox:
+            for subscription in self.subscriptions if news.rows is not None else ():
+                subscription.offer(news.kind, news.rows)
         self._ended = True
         for subscription in self.subscriptions:
             subscription.close()

@@ -13,10 +13,14 @@ import pyarrow as pa
 from infrasight.actors import Mailbox
 from infrasight.errors import InvalidRequest
 from infrasight.server.nodes import Node
-from infrasight.wire import Ack, AckVerdict, Hello
+from infrasight.wire import Ack, AckVerdict, Attention, Batch, Hello
 
 MAX_UNACKED = 64
 """Batches of one stream between arrival and Ack. A node keeps them all in memory, and more would not make it faster."""
+MAX_GROWING = 256
+"""Batches of one stream that have begun and not ended: a node has one of a kind."""
+MAX_GROWING_BYTES = 64 << 20
+"""What they hold in memory; a node ends the largest when they are 4 MiB."""
 _NAME = re.compile(r"[^\s:\x00-\x1f\x7f]{1,253}")
 _BOOT_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
 
@@ -49,22 +53,82 @@ class Delivery:
         return int(self.batch.nbytes)
 
 
+@dataclass(frozen=True, eq=False)
+class News:
+    """Rows that nobody who watches has seen yet, and the batch that is whole with them, if it is."""
+
+    kind: str
+    rows: pa.RecordBatch | None
+    delivery: Delivery | None
+
+    @functools.cached_property
+    def nbytes(self) -> int:
+        """What it holds in memory, at most."""
+        whole = self.delivery.batch if self.delivery else None
+        return sum(int(batch.nbytes) for batch in (self.rows, whole if whole is not self.rows else None) if batch)
+
+
+@dataclass(eq=False)
+class Growing:
+    """A batch of which pieces have come."""
+
+    kind: str
+    pieces: list[pa.RecordBatch] = field(default_factory=list)
+    rows: int = 0
+    bytes: int = 0
+    problem: str = ""
+    """Why it never will be stored, if so."""
+
+    def add(self, piece: pa.RecordBatch) -> None:
+        self.pieces.append(piece)
+        self.rows += piece.num_rows
+        self.bytes += int(piece.nbytes)
+
+
 class Session:
-    """One stream. Bounded: `admit` waits while MAX_UNACKED batches have no Ack, so acks always fit into their mailbox."""
+    """One stream. Bounded: `admit` waits while MAX_UNACKED whole batches have no Ack, so acks always fit into their mailbox, with one word about
+    attention; what has come of other batches is refused beyond MAX_GROWING and MAX_GROWING_BYTES."""
 
     def __init__(self, hello: Hello, node: Node) -> None:
         self.hello = hello
         self.node = node
-        self.acks: Mailbox[Ack] = Mailbox(f"acks of {hello.node}", limit=MAX_UNACKED)
+        self.answers: Mailbox[Ack | None] = Mailbox(f"answers to {hello.node}", limit=MAX_UNACKED + 1)
+        """None: say whether somebody watches."""
         self.refusal: InvalidRequest | None = None
         """Why the stream ends early, if it does."""
         self._room = asyncio.Semaphore(MAX_UNACKED)
         self._unsettled = 0
         self._receiving = True
+        self._growing: dict[int, Growing] = {}
+        self._watched = self._attention_asked = False
 
     def token(self, seq: int) -> str:
         """Names a batch for all time: the same one sent again has the same token."""
         return f"{self.hello.node}:{self.hello.boot_id}:{self.hello.epoch}:{seq}"
+
+    def growing(self, message: Batch) -> Growing:
+        """The batch that `message` is a piece of, or all; kept here while more of it follows. InvalidRequest when this is no piece of it, or too
+        much has begun and not ended."""
+        growing = self._growing.pop(message.seq, None) or Growing(message.kind)
+        if growing.kind != message.kind:
+            raise InvalidRequest(f"batch {message.seq} is of {growing.kind[:64]!r}, and now of {message.kind[:64]!r}")
+        if message.more:
+            self._growing[message.seq] = growing
+        if len(self._growing) > MAX_GROWING or sum(each.bytes for each in self._growing.values()) > MAX_GROWING_BYTES:
+            raise InvalidRequest(f"more than {MAX_GROWING} batches or {MAX_GROWING_BYTES >> 20} MiB have begun and not ended")
+        return growing
+
+    def watch(self, watched: bool) -> None:
+        """Somebody watches from now on, or nobody does: to be told to the node, once it listens."""
+        self._watched = watched
+        if not self._attention_asked and not self.answers.closed:
+            self._attention_asked = True
+            self.answers.put_nowait(None)
+
+    def attention(self) -> Attention:
+        """What the node is told now."""
+        self._attention_asked = False
+        return Attention(watched=self._watched)
 
     async def admit(self) -> None:
         """Wait until another batch may come. Each is to be settled or withdrawn."""
@@ -83,9 +147,9 @@ class Session:
             self.node.rejected_batches += 1
         else:
             self.node.stored(rows)
-        if not self.acks.closed:
+        if not self.answers.closed:
             verdict = AckVerdict.REJECTED if problem else AckVerdict.OK
-            self.acks.put_nowait(Ack(seq=seq, verdict=verdict, reason=problem))
+            self.answers.put_nowait(Ack(seq=seq, verdict=verdict, reason=problem))
         self._close_when_done()
 
     def acknowledged(self) -> None:
@@ -99,4 +163,4 @@ class Session:
 
     def _close_when_done(self) -> None:
         if not self._receiving and not self._unsettled:
-            self.acks.close()
+            self.answers.close()

@@ -17,6 +17,7 @@ making both safe against whatever comes from the other side. Does not belong her
 from infrasight.wire._generated.infrasight.v1 import (
     Ack,
     AckVerdict,
+    Attention,
     Batch,
     EdgeStatus,
     Event,
@@ -37,6 +38,7 @@ from infrasight.wire._generated.infrasight.v1 import (
 __all__ = [
     "Ack",
     "AckVerdict",
+    "Attention",
     "Batch",
     "EdgeStatus",
     "Event",

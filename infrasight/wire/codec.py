@@ -29,6 +29,11 @@ def encode(batch: pa.RecordBatch) -> bytes:
     return encoded
 
 
+def join(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """One batch of several of the same schema; their dictionaries become one."""
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+
+
 def decode(kind: str, payload: bytes, *, max_rows: int = MAX_ROWS, max_bytes: int = MAX_DECODED_BYTES) -> pa.RecordBatch:
     """The batch of `kind` in `payload`, whoever made it: its schema is exactly the kind's, no value is null, every index and offset is in
     range.

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 
 from infrasight.errors import Disconnected
-from infrasight.wire import Ack, AckVerdict, Batch, Hello, ShipRequest, ShipResponse, Welcome
+from infrasight.wire import Ack, AckVerdict, Attention, Batch, Hello, ShipRequest, ShipResponse, Welcome
 from infrasight.wire.server import GrpcServer
 from infrasight.wire.service import CollectorService, ServerStream
 
-Answer = Ack | None | str
-"""To a batch: an Ack, silence, or `hang up` / `end`."""
+Answer = Ack | Attention | None | str
+"""To a batch: an Ack, whether somebody watches, silence, or `hang up` / `end`."""
 
 
 def ok(batch: Batch) -> Answer:
@@ -45,6 +45,8 @@ class Collector(CollectorService):
                 return
             if isinstance(answer, Ack):
                 await stream.send(ShipResponse(ack=answer))
+            if isinstance(answer, Attention):
+                await stream.send(ShipResponse(attention=answer))
 
     def seqs(self) -> list[list[int]]:
         """By connection."""

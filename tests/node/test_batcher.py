@@ -6,10 +6,10 @@ import pyarrow as pa
 import pytest
 
 from infrasight.actors import Mailbox
-from infrasight.node.batcher import IN_A_THREAD_ROWS, Batcher, Limits, join
-from infrasight.node.flow import Batch, Encoded
+from infrasight.node.batcher import IN_A_THREAD_ROWS, Batcher, Limits
+from infrasight.node.flow import Attention, Batch, Encoded
 from infrasight.schema import KINDS
-from infrasight.wire.codec import decode
+from infrasight.wire.codec import decode, join
 from tests.actors.clock import VirtualClock, settle
 from tests.wire.batches import START_NS, batch, with_column
 
@@ -22,7 +22,9 @@ class Bench:
         self.waited_ns = 0
         self.inbox: Mailbox[Batch] = Mailbox("in", limit=1000)
         self.outbox: Mailbox[Encoded] = Mailbox("out", limit=room)
-        self.task = asyncio.create_task(Batcher(self.inbox, self.outbox, limits, self.clock.time, lambda: START_NS + self.waited_ns).run())
+        self.attention = Attention()
+        batcher = Batcher(self.inbox, self.outbox, limits, self.clock.time, lambda: START_NS + self.waited_ns, attention=self.attention)
+        self.task = asyncio.create_task(batcher.run())
 
     async def put(self, kind: str, rows: int, first: int = 0) -> None:
         await self.inbox.put(Batch(kind, batch(kind, rows, first=first), START_NS + first))
@@ -38,6 +40,8 @@ class Bench:
 
 
 NEVER = Limits(rows=1 << 30, bytes=1 << 40, age_s=1e6)
+AGED_ONLY = Limits(rows=20, bytes=1 << 40, age_s=10, longest_age_s=100, burst=-1 << 40)
+"""No batch is sent for its age until it is very old."""
 
 
 async def test_enough_rows() -> None:
@@ -106,6 +110,72 @@ async def test_one_batch_an_age_in_the_long_run() -> None:
     await bench.put("mount", 1)
     assert [kind for kind, _ in bench.sent()][:2] == ["process", "open"], "none waits for ever"
     await bench.end()
+
+
+async def test_enough_bytes_of_all_kinds_together() -> None:
+    """Then the largest goes."""
+    size = Batch("open", batch("open", 100), 0).weight()
+    bench = Bench(Limits(rows=1 << 30, bytes=3 * size, age_s=1e6))
+    for kind, rows in (("open", 100), ("execve", 1), ("open", 100)):
+        await bench.put(kind, rows)
+    assert bench.sent() == []
+    await bench.put("open", 100)
+    assert bench.sent() == [("open", 300)]
+    await bench.end()
+    assert bench.sent() == [("execve", 1)]
+
+
+async def test_who_watches_gets_pieces() -> None:
+    """While batches are as large, and as few, as when nobody does."""
+    bench = Bench(AGED_ONLY)
+    got: list[Encoded] = []
+    for watched, wait_s, first, rows, sent in (
+        (False, 0, 0, 2, []),
+        (False, 10, 2, 3, []),
+        (True, 1, 5, 1, [(6, True)]),
+        (True, 1, 6, 2, []),
+        (True, 9, 8, 1, []),
+        (True, 1, 9, 4, [(7, True)]),
+        (True, 1, 13, 7, [(7, False)]),
+        (True, 1, 20, 1, []),
+    ):
+        bench.attention.watched = watched
+        bench.clock.now += wait_s
+        await bench.put("open", rows, first)
+        more = list(iter(bench.outbox.get_nowait, None))
+        assert [(each.rows, each.more) for each in more] == sent
+        got += more
+    assert {each.seq for each in got} == {1}
+    assert join([decode("open", each.payload) for each in got]).equals(batch("open", 20))
+    await bench.end()
+
+
+async def test_a_batch_whose_pieces_were_all_there_is() -> None:
+    """Ends with one that has nothing."""
+    bench = Bench(AGED_ONLY)
+    bench.attention.watched = True
+    await bench.put("open", 3)
+    bench.clock.now += 10
+    await bench.put("execve", 1)
+    (piece,) = iter(bench.outbox.get_nowait, None)
+    assert (piece.kind, piece.rows, piece.more) == ("open", 3, True)
+    await bench.end()
+    ends = {each.kind: each for each in iter(bench.outbox.get_nowait, None)}
+    assert (ends["open"].seq, ends["open"].rows, ends["open"].payload, ends["open"].more) == (piece.seq, 0, b"", False)
+    assert (ends["execve"].seq, ends["execve"].rows) == (piece.seq + 1, 1)
+
+
+async def test_pieces_are_sent_though_nobody_comes() -> None:
+    inbox: Mailbox[Batch] = Mailbox("in", limit=10)
+    outbox: Mailbox[Encoded] = Mailbox("out", limit=10)
+    limits = Limits(age_s=0.01, longest_age_s=1e6, burst=-1 << 40)
+    task = asyncio.create_task(Batcher(inbox, outbox, limits, attention=Attention(watched=True)).run())
+    await inbox.put(Batch("open", batch("open", 3), 7))
+    async with asyncio.timeout(5):
+        piece = await outbox.get()
+    assert (piece.rows, piece.more) == (3, True)
+    inbox.close()
+    await task
 
 
 async def test_full_batches_are_not_counted_among_the_old() -> None:

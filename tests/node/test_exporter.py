@@ -11,8 +11,9 @@ from infrasight.actors import Mailbox
 from infrasight.errors import Unreachable
 from infrasight.node import exporter as module
 from infrasight.node.exporter import Exporter
-from infrasight.node.flow import Encoded
+from infrasight.node.flow import Attention, Encoded
 from infrasight.wire import Ack, AckVerdict, Batch, Hello
+from infrasight.wire import Attention as Told
 from infrasight.wire.server import GrpcServer
 from tests.actors.clock import settle
 from tests.node.collector import Answer, Collector, listening, ok, until
@@ -30,7 +31,8 @@ class Bench:
 
     def __init__(self, port: int, *, reach_within_s: float = 20.0) -> None:
         self.inbox: Mailbox[Encoded] = Mailbox("in", limit=1000)
-        self.exporter = Exporter(self.inbox, "127.0.0.1", port, HELLO, reach_within_s=reach_within_s)
+        self.attention = Attention()
+        self.exporter = Exporter(self.inbox, "127.0.0.1", port, HELLO, reach_within_s=reach_within_s, attention=self.attention)
         self.task = asyncio.create_task(self.exporter.run())
 
     async def put(self, *seqs: int, rows: int = 10, size: int = 8) -> None:
@@ -169,6 +171,33 @@ async def test_a_full_window_blocks(collector: Collector, server: GrpcServer, mo
     bench.task.cancel()
     await asyncio.gather(bench.task, return_exceptions=True)
     assert bench.exporter.window.held_rows() == {"open": 30}
+
+
+async def test_pieces_go_ahead_and_all_of_them_again(server: GrpcServer, collector: Collector) -> None:
+    def answer(batch: Batch) -> Answer:
+        return "hang up" if len(collector.batches) == 1 and batch.rows == 2 else None if batch.more else ok(batch)
+
+    collector.answer = answer
+    bench = Bench(server.port)
+    for rows, more in ((1, True), (2, True), (0, False)):
+        await bench.inbox.put(Encoded(1, "open", rows, bytes(rows), 0, more))
+    await bench.end()
+    assert [[(batch.seq, batch.rows, batch.more) for batch in batches] for batches in collector.batches] == [
+        [(1, 1, True), (1, 2, True)],
+        [(1, 1, True), (1, 2, True), (1, 0, False)],
+    ]
+    assert bench.exporter.window.acknowledged == {"open": 3}
+
+
+async def test_it_hears_whether_somebody_watches(server: GrpcServer, collector: Collector) -> None:
+    """And without a server, nobody does."""
+    told = {1: Told(watched=True), 2: Told(watched=False), 3: Told(watched=True), 4: "hang up"}
+    collector.answer = lambda batch: told[batch.seq] if len(collector.batches) == 1 else ok(batch)
+    bench = Bench(server.port)
+    for seq, watched in ((1, True), (2, False), (3, True), (4, False)):
+        await bench.put(seq)
+        await until(lambda watched=watched: bench.attention.watched == watched)  # type: ignore[misc]
+    await bench.end()
 
 
 async def test_a_server_that_comes_later(collector: Collector) -> None:

@@ -11,7 +11,7 @@ from infrasight.errors import MailboxClosed
 from infrasight.kernel import Records, Ring
 from infrasight.kernel.alarm import Alarm
 from infrasight.node import reader as module
-from infrasight.node.flow import Drain, Loss
+from infrasight.node.flow import Attention, Drain, Loss
 from infrasight.node.reader import IDLE_S, SHARE, SWEEP_S, Reader
 from infrasight.schema.kinds import FILLED, records_of
 from tests.actors.clock import settle
@@ -250,7 +250,8 @@ async def test_how_long_until_the_next_look(kernel: Kernel, clock: Clock) -> Non
     reader, outbox = reader_of(kernel)
     assert reader._wait_s(found=False) == IDLE_S
     assert reader._wait_s(found=True) == IDLE_S, "unless it is told to be more patient"
-    reader = Reader(kernel, outbox, patience_s=(0.3, 0.8))  # type: ignore[arg-type]
+    attention = Attention()
+    reader = Reader(kernel, outbox, patience_s=(0.3, 0.8), attention=attention)  # type: ignore[arg-type]
     assert reader._wait_s(found=False) == IDLE_S
     assert reader._wait_s(found=True) == 0.3
     ring = kernel.memory["open"]
@@ -263,6 +264,8 @@ async def test_how_long_until_the_next_look(kernel: Kernel, clock: Clock) -> Non
     for used_s, wait_s in ((0.001, 0.3), (0.5 * SHARE, 0.5), (1, 0.8), (0, 0.3)):
         clock.used_s += used_s
         assert reader._wait_s(found=True) == pytest.approx(wait_s), "by what was used since the last look"
+    attention.watched = True
+    assert reader._wait_s(found=True) == IDLE_S, "somebody watches"
 
 
 async def test_losses_are_told_once_a_second_and_exactly(kernel: Kernel, clock: Clock) -> None:

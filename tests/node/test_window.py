@@ -8,8 +8,8 @@ from infrasight.node.flow import Encoded
 from infrasight.node.window import Window
 
 
-def encoded(seq: int, *, kind: str = "open", rows: int = 1, size: int = 10) -> Encoded:
-    return Encoded(seq, kind, rows, bytes(size), 0)
+def encoded(seq: int, *, kind: str = "open", rows: int = 1, size: int = 10, more: bool = False) -> Encoded:
+    return Encoded(seq, kind, rows, bytes(size), 0, more)
 
 
 def seqs(window: Window) -> list[int]:
@@ -37,14 +37,30 @@ def test_after_a_new_connection_all_that_are_held_are_sent_again() -> None:
     assert seqs(window) == [2, 3, 4]
 
 
-def test_one_is_sent_again() -> None:
+def test_pieces_are_sent_as_they_come_and_again_from_the_first() -> None:
     window = Window(100)
-    for seq in (1, 2):
-        window.add(encoded(seq))
-    assert seqs(window) == [1, 2]
-    window.resend(1)
-    window.resend(9)
-    assert seqs(window) == [1]
+    pieces = [encoded(1, rows=2, more=True), encoded(2, rows=3), encoded(1, rows=5, more=True), encoded(1, rows=0, size=0)]
+    window.add(pieces[0])
+    assert list(window.to_send()) == pieces[:1]
+    for piece in pieces[1:]:
+        window.add(piece)
+    assert list(window.to_send()) == pieces[1:]
+    window.resend()
+    assert list(window.to_send()) == [pieces[0], pieces[2], pieces[3], pieces[1]]
+    assert window.settle(1, stored=True) == [pieces[0], pieces[2], pieces[3]]
+    assert (window.acknowledged, window.held_rows()) == ({"open": 7}, {"open": 3})
+
+
+def test_what_grows_closes_the_window_once_it_is_whole() -> None:
+    window = Window(100)
+    for _ in range(5):
+        window.add(encoded(1, size=90, more=True))
+    assert (window.open, window.bytes) == (True, 450)
+    assert window.settle(1, stored=True) == [], "nobody can have stored it"
+    window.add(encoded(1, size=0))
+    assert not window.open
+    assert len(window.settle(1, stored=True)) == 6
+    assert (window.open, window.bytes, len(window)) == (True, 0, 0)
 
 
 def test_what_is_settled_meanwhile_is_not_sent() -> None:
@@ -78,9 +94,9 @@ def test_one_heavier_than_the_limit_is_let_in_alone() -> None:
 def test_an_acknowledgement_told_twice() -> None:
     window = Window(100)
     window.add(encoded(1, rows=5))
-    assert window.settle(1, stored=True) is not None
-    assert window.settle(1, stored=True) is None
-    assert window.settle(2, stored=False) is None
+    assert window.settle(1, stored=True) == [encoded(1, rows=5)]
+    assert window.settle(1, stored=True) == []
+    assert window.settle(2, stored=False) == []
     assert (window.acknowledged, window.rejected, len(window)) == ({"open": 5}, {}, 0)
 
 
@@ -101,44 +117,55 @@ class AnyLife(RuleBasedStateMachine):
         super().__init__()
         self.window = Window(100)
         self.rows: dict[str, int] = {}
-        self.held: dict[int, Encoded] = {}
+        self.held: dict[int, list[Encoded]] = {}
         self.next = 1
 
-    @rule(target=batches, kind=st.sampled_from(["open", "execve"]), rows=st.integers(1, 9), size=st.integers(1, 150))
-    def add(self, kind: str, rows: int, size: int) -> int:
-        self.window.add(encoded(self.next, kind=kind, rows=rows, size=size))
-        self.held[self.next] = encoded(self.next, kind=kind, rows=rows, size=size)
-        self.rows[kind] = self.rows.get(kind, 0) + rows
+    @rule(target=batches, kind=st.sampled_from(["open", "execve"]), rows=st.integers(1, 9), size=st.integers(1, 150), more=st.booleans())
+    def add(self, kind: str, rows: int, size: int, more: bool) -> int:
+        self._add(encoded(self.next, kind=kind, rows=rows, size=size, more=more))
         self.next += 1
         return self.next - 1
 
+    @rule(rows=st.integers(0, 9), size=st.integers(0, 150), more=st.booleans())
+    def add_a_piece(self, rows: int, size: int, more: bool) -> None:
+        for seq in self.growing()[:1]:
+            self._add(encoded(seq, kind=self.held[seq][0].kind, rows=rows, size=size, more=more))
+
+    def _add(self, piece: Encoded) -> None:
+        self.window.add(piece)
+        self.held.setdefault(piece.seq, []).append(piece)
+        self.rows[piece.kind] = self.rows.get(piece.kind, 0) + piece.rows
+
+    def growing(self) -> list[int]:
+        return [seq for seq, pieces in self.held.items() if pieces[-1].more]
+
     @rule(seq=consumes(batches), stored=st.booleans())
     def settle(self, seq: int, stored: bool) -> None:
-        assert self.window.settle(seq, stored) == self.held.pop(seq)
+        assert self.window.settle(seq, stored) == ([] if seq in self.growing() else self.held.pop(seq))
 
     @rule(seq=st.integers(-5, -1), stored=st.booleans())
     def settle_a_stranger(self, seq: int, stored: bool) -> None:
-        assert self.window.settle(seq, stored) is None
+        assert self.window.settle(seq, stored) == []
 
     @rule()
     def reconnect(self) -> None:
         self.window.resend()
-        assert seqs(self.window) == list(self.held)
+        assert list(self.window.to_send()) == [piece for pieces in self.held.values() for piece in pieces]
 
     @rule()
     def send(self) -> None:
-        sent = seqs(self.window)
-        assert sent == sorted(sent)
-        assert set(sent) <= set(self.held)
+        assert set(seqs(self.window)) <= set(self.held)
 
     @invariant()
     def nothing_is_lost(self) -> None:
         parts = (self.window.acknowledged, self.window.rejected, self.window.held_rows())
         for kind, rows in self.rows.items():
             assert sum(part.get(kind, 0) for part in parts) == rows
-        assert self.window.bytes == sum(batch.weight() for batch in self.held.values())
+        growing = self.growing()
+        whole = [sum(piece.weight() for piece in pieces) for seq, pieces in self.held.items() if seq not in growing]
+        assert self.window.bytes == sum(piece.weight() for pieces in self.held.values() for piece in pieces)
         assert len(self.window) == len(self.held)
-        assert self.window.open == (not self.held or self.window.bytes < 100)
+        assert self.window.open == (not whole or sum(whole) < 100)
 
 
 TestAnyLife = AnyLife.TestCase

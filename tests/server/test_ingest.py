@@ -5,10 +5,11 @@ import asyncio
 import pytest
 
 from infrasight.errors import InvalidRequest, WireError
-from infrasight.server.session import MAX_UNACKED
-from infrasight.wire import Batch, Hello, ShipRequest, ShipResponse
+from infrasight.server.live import Subscription
+from infrasight.server.session import MAX_GROWING, MAX_UNACKED
+from infrasight.wire import Batch, Hello, ShipRequest, ShipResponse, SubscribeRequest
 from infrasight.wire.channel import Channel
-from infrasight.wire.codec import MAX_BATCH_BYTES
+from infrasight.wire.codec import MAX_BATCH_BYTES, decode, encode
 from tests.server.running import HELLO, OK, REJECTED, MemoryStore, Running, eventually, message, ship
 from tests.wire.batches import batch
 
@@ -139,6 +140,99 @@ async def test_what_a_vanished_node_sent_is_stored_and_sent_again_it_is_there_on
         assert [ack.verdict for ack in await ship(client, *(message(seq) for seq in range(5)))] == [OK] * 5
     assert len(running.store.tokens) == 8
     assert running.store.rows() == 50
+
+
+def pieces(seq: int, *parts: int, kind: str = "open") -> list[Batch]:
+    """A batch in pieces of so many rows, the last of them empty."""
+    starts = [sum(parts[:number]) for number in range(len(parts))]
+    messages = [Batch(seq, kind, rows, encode(batch(kind, rows, first=first)), 1, more=True) for rows, first in zip(parts, starts, strict=True)]
+    return [*messages, Batch(seq=seq, kind=kind)]
+
+
+async def test_pieces_are_seen_as_they_come_and_stored_as_one(running: Running) -> None:
+    async with running.client() as client, client.subscribe() as events, client.ship(HELLO) as shipment:
+        for piece in pieces(4, 3, 2)[:2]:
+            await shipment.send(piece)
+        seen = [await anext(events) for _ in range(5)]
+        assert running.store.tokens == []
+        await shipment.send(message(5))
+        await shipment.send(pieces(4, 3, 2)[2])
+        await shipment.end()
+        assert [(ack.seq, ack.verdict) async for ack in shipment] == [(5, OK), (4, OK)]
+        seen += [await anext(events) for _ in range(10)]
+    assert running.store.tokens == ["n1:b00-7:7:5", "n1:b00-7:7:4"]
+    assert running.store.kept["n1:b00-7:7:4"][1].equals(batch("open", 5))
+    assert [event.open.pid for event in seen] == [event["pid"] for rows in (5, 10) for event in batch("open", rows).to_pylist()][:5] + [
+        event["pid"] for event in columns_of(message(5))
+    ]
+
+
+def columns_of(message: Batch) -> list[dict[str, object]]:
+    return decode(message.kind, message.arrow).to_pylist()
+
+
+async def test_a_batch_whose_end_never_came_is_as_if_it_had_not_begun(running: Running) -> None:
+    """A node that comes back sends all of it again."""
+    async with running.client() as client, client.ship(HELLO) as shipment:
+        await shipment.send(pieces(1, 3, 2)[0])
+        await shipment.send(message(2))
+        assert (await anext(shipment)).seq == 2
+    async with running.client() as client:
+        assert [ack.seq for ack in await ship(client, *pieces(1, 3, 2))] == [1]
+    assert running.store.kept["n1:b00-7:7:1"][1].equals(batch("open", 5))
+    assert running.store.tokens == ["n1:b00-7:7:2", "n1:b00-7:7:1"]
+
+
+async def test_a_bad_piece_spoils_its_batch_only(running: Running) -> None:
+    first, second, end = pieces(1, 3, 2)
+    bad = Batch(seq=1, kind="open", rows=1, arrow=b"x", more=True)
+    async with running.client() as client:
+        acks = await ship(client, first, bad, second, message(2), end)
+    assert {ack.seq: ack.verdict for ack in acks} == {1: REJECTED, 2: OK}
+    assert running.store.tokens == ["n1:b00-7:7:2"]
+    assert running.grpc.refused == {"batch": 1}
+
+
+async def test_a_piece_of_another_kind_ends_the_stream(running: Running) -> None:
+    async with running.client() as client, client.ship(HELLO) as shipment:
+        await shipment.send(pieces(1, 3)[0])
+        await shipment.send(pieces(1, 3, kind="execve")[0])
+        with pytest.raises(InvalidRequest, match="is of 'open', and now of 'execve'"):
+            await anext(shipment)
+
+
+async def test_batches_that_begin_and_never_end_are_bounded(running: Running) -> None:
+    async with running.client() as client, client.ship(HELLO) as shipment:
+        for seq in range(MAX_GROWING + 1):
+            await shipment.send(pieces(seq, 1, kind="loss")[0])
+        with pytest.raises(InvalidRequest, match=f"more than {MAX_GROWING} batches"):
+            await anext(shipment)
+    assert running.store.tokens == []
+
+
+async def test_a_node_is_told_when_somebody_watches(running: Running) -> None:
+    """Who comes later too; and however often that changes, an answer is never too many."""
+    told: list[bool] = []
+    async with running.client() as client, client.ship(HELLO, told.append) as shipment:
+        acks = asyncio.ensure_future(anext(shipment))
+        async with client.subscribe():
+            await eventually(lambda: told == [True])
+            later: list[bool] = []
+            async with running.client() as other, other.ship(HELLO, later.append) as second:
+                another = asyncio.ensure_future(anext(second))
+                await eventually(lambda: later == [True])
+                another.cancel()
+            async with client.subscribe():
+                pass
+        await eventually(lambda: told == [True, False])
+        for _ in range(3 * MAX_UNACKED):
+            running.server.live.add(subscription := Subscription(SubscribeRequest()))
+            running.server.live.remove(subscription)
+        running.server.live.add(subscription)
+        await eventually(lambda: told[-1])
+        await shipment.send(message(1))
+        assert (await acks).verdict is OK
+        running.server.live.remove(subscription)
 
 
 async def test_two_nodes_at_a_time_do_not_mix(running: Running) -> None:

@@ -7,6 +7,7 @@ __all__ = (
     "Accept",
     "Ack",
     "AckVerdict",
+    "Attention",
     "Batch",
     "Bind",
     "Bpf",
@@ -314,9 +315,22 @@ default_message_pool.register_message("infrasight.v1", "Ack", Ack)
 
 
 @dataclass(eq=False, repr=False)
+class Attention(betterproto2.Message):
+    """
+    Whether somebody watches what happens now, said when it changes; nobody does at first. Then a node does not wait to have a batch together, but sends
+    it in pieces.
+    """
+
+    watched: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+
+
+default_message_pool.register_message("infrasight.v1", "Attention", Attention)
+
+
+@dataclass(eq=False, repr=False)
 class Batch(betterproto2.Message):
     """
-    Events of one kind.
+    Events of one kind: a batch, or a piece of one.
     """
 
     seq: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
@@ -331,7 +345,7 @@ class Batch(betterproto2.Message):
 
     rows: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
     """
-    Number of events.
+    Number of events in this message.
     """
 
     arrow: "bytes" = betterproto2.field(4, betterproto2.TYPE_BYTES)
@@ -342,6 +356,12 @@ class Batch(betterproto2.Message):
     oldest_unix_ns: "int" = betterproto2.field(5, betterproto2.TYPE_UINT64)
     """
     Enter time of the oldest event (ns since the epoch): what end-to-end lag is measured from.
+    """
+
+    more: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    More of this batch follows, under the same seq and kind. It is stored, and acknowledged, when it is whole; what somebody watches for is told as
+    each piece comes. The last piece may hold no events, and then no `arrow`.
     """
 
 
@@ -4853,6 +4873,8 @@ class ShipResponse(betterproto2.Message):
 
     ack: "Ack | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True, group="message")
 
+    attention: "Attention | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True, group="message")
+
 
 default_message_pool.register_message("infrasight.v1", "ShipResponse", ShipResponse)
 
@@ -5964,7 +5986,8 @@ default_message_pool.register_message("infrasight.v1", "Welcome", Welcome)
 class CollectorBase(betterproto2_grpclib.ServiceBase):
     async def ship(self, messages: "AsyncIterator[ShipRequest]") -> "AsyncIterator[ShipResponse]":
         """
-        The first message is a Hello, answered by a Welcome; then come batches, each answered by an Ack, in the order in which they are stored.
+        The first message is a Hello, answered by a Welcome; then come batches, whole or in pieces, each answered by an Ack, in the order in which they
+        are stored.
         A batch without an Ack when the stream ends is sent again, byte for byte, on the next one: the server keeps it once.
         """
 
