@@ -23,9 +23,9 @@ from infrasight.cli.together import together
 from infrasight.errors import InfraSightError, SettingsError, WireError
 from infrasight.present.safe import printable
 
-SHOWN_PER_S = 1000
-"""Events a second that are shown. A person cannot read more, and showing an event takes 0.1 ms, 50 times what storing it does: that must not take the
-machine from storing. `infrasight events --follow` has no such bound."""
+SHOWN_PER_S = 250
+"""Events a second that are shown, as many at once after a quiet second. A person cannot read more, and showing an event takes 0.1 ms, 50 times what
+storing it does: that must not take the machine from storing. `infrasight events --follow` has no such bound."""
 PRECEDENCE = {"INFRASIGHT_NICE": "-10"}
 """Over the rest of the machine, for the server too: while it does not store, the node cannot go on reading, and events are lost."""
 _AGAIN_AFTER_S = 0.2

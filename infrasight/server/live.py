@@ -39,7 +39,7 @@ class Subscription:
         self._filter = Filter(request)
         self._rate = request.max_rate_per_s
         self._clock = clock
-        self._second, self._this_second = 0, 0
+        self._allowed, self._counted_s = float(self._rate), clock()
         self._dropped = 0
         self._backlog: Mailbox[_Backlog] = Mailbox(
             "subscription",
@@ -73,11 +73,11 @@ class Subscription:
     def _within_rate(self, rows: Rows) -> Rows:
         if not self._rate:
             return rows
-        second = int(self._clock())
-        if second != self._second:
-            self._second, self._this_second = second, 0
-        taken = rows[: self._rate - self._this_second]
-        self._this_second += len(taken)
+        now_s = self._clock()
+        self._allowed = min(self._rate, self._allowed + (now_s - self._counted_s) * self._rate)
+        self._counted_s = now_s
+        taken = rows[: int(self._allowed)]
+        self._allowed -= len(taken)
         self._count_dropped(len(rows) - len(taken))
         return taken
 

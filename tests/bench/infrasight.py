@@ -95,11 +95,11 @@ class Installation:
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self._process = process
-        self._port = port
+        self.port = port
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         """The rows of an answer. Raises TracerFailed when there is none."""
-        command = [str(COMMAND), "query", sql, "-o", "json", "--server-port", str(self._port)]
+        command = [str(COMMAND), "query", sql, "-o", "json", "--server-port", str(self.port)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_S, check=False)
         if done.returncode:
             raise TracerFailed(f"infrasight query: exit {done.returncode}: {done.stderr.strip()[-400:]}")
@@ -115,6 +115,21 @@ class Installation:
 
     def memory(self) -> processes.Memory:
         return processes.memory(self._process.pid)
+
+    def cpu_s(self) -> float:
+        return processes.cpu_s(self._process.pid)
+
+
+class Up:
+    """Node, server and their display, as a tracer."""
+
+    name = "infrasight up"
+
+    @contextmanager
+    def attach(self) -> Iterator[Installation]:
+        """A fresh installation that has settled. Raises TracerFailed."""
+        with installed() as installation:
+            yield installation
 
 
 def rows_of(answer: str) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """By how much whole workloads take longer with everything traced: (traced - untraced) / untraced; untraced is the mean of the runs before and after.
 
-Ours has all its probes on; `tracers.py` says what each peer does. Tracers run on the same two cores as the workload. strace takes part in the
-build alone: it would take minutes for the others.
+Ours has all its probes on; `tracers.py` says what each peer does. Tracers run on the same two cores as the workload. Ours with a server, a store and
+a display beside it takes part in the build alone; so does strace, which would take minutes for the others.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from tests import workloads
 from tests.bench import processes, project
 from tests.bench.figures import Figures, Goal
-from tests.bench.infrasight import Node
+from tests.bench.infrasight import Node, Up
 from tests.bench.plan import Attachable, Plan
 from tests.bench.tracers import EXECS_AND_OPENS, STRACE, SYSCALL_COUNTS
 
@@ -25,7 +25,7 @@ GOALS = {BUILD: Goal(at_most=3)}
 def measure(plan: Plan, figures: Figures) -> None:
     ours = Node(probes=None)
     everywhere = plan.able(ours, SYSCALL_COUNTS, EXECS_AND_OPENS)
-    of_build = plan.able(STRACE)
+    of_build = plan.able(Up(), STRACE)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         project.write(folder)

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from infrasight.client import Client
 from infrasight.errors import WireError
+from infrasight.wire import StatusResponse
 
 Row = dict[str, Any]
 
@@ -31,6 +32,11 @@ def free_port() -> int:
 async def _rows(port: int, sql: str) -> list[Row]:
     async with Client("127.0.0.1", port) as client:
         return [json.loads(line) for line in b"".join([chunk async for chunk in client.query(sql)]).splitlines()]
+
+
+async def _status(port: int) -> StatusResponse:
+    async with Client("127.0.0.1", port) as client:
+        return await client.status()
 
 
 class System:
@@ -78,6 +84,10 @@ class System:
     def query(self, sql: str) -> list[Row]:
         """Rows of one statement."""
         return asyncio.run(_rows(self.port, sql))
+
+    def status(self) -> StatusResponse:
+        """How the server is."""
+        return asyncio.run(_status(self.port))
 
     def count(self, sql: str) -> int:
         """The one number that a statement gives."""

@@ -81,7 +81,24 @@ def test_a_store_that_stands_still_for_ten_seconds(system: System, tmp_path: Pat
     assert system.wait_for_count(f"SELECT count() AS n FROM open WHERE pid = {again['pid']}", 1009) == 1009
 
 
+def test_killing_the_server_while_somebody_watches(tmp_path: Path) -> None:
+    """Then batches travel in pieces, and some have come in part when it dies."""
+    bustle = 'while [ -e "$0" ]; do touch "$0.x"; chmod 600 "$0.x"; mkdir "$0.d"; rmdir "$0.d"; mv "$0.x" "$0.z"; rm "$0.z"; done'
+    (busy := tmp_path / "busy").touch()
+    with System(tmp_path, "-o", "compact") as system:
+        others = subprocess.Popen(["/bin/sh", "-c", bustle, busy])
+        _kill_the_server(system, tmp_path)
+        edges = {edge.name: edge for edge in system.status().edges}
+        assert edges["ingest to router"].accepted > edges["router to writer"].accepted, "there were pieces"
+        busy.unlink()
+        others.wait(20)
+
+
 def test_killing_the_server_loses_nothing(system: System, tmp_path: Path) -> None:
+    _kill_the_server(system, tmp_path)
+
+
+def _kill_the_server(system: System, tmp_path: Path) -> None:
     dice = random.Random(20)
     workload = opens(tmp_path, "--count", 30_011, "--rate", 4000)
     for restart in range(2, 5):
