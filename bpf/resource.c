@@ -1,5 +1,5 @@
 /*
- * What each process uses. The kernel itself counts processor time, context switches and bytes read and written for each thread; what has come to be since the
+ * What each process uses. The kernel itself counts processor time, context switches, page faults and bytes read and written for each thread; what has come to be since the
  * last look is added to the process's account when a thread gives up the processor, once a second while it does not, and when it ends. What it takes to end
  * is its own doing too (giving back much memory takes long), so it is told when its last thread gives up the processor for good.
  */
@@ -13,6 +13,8 @@ struct meter {
     u64 involuntary;
     u64 read;
     u64 written;
+    u64 kernel_faults; /* since it was first looked at */
+    u64 user_faults;   /* those of all that are not of the kernel */
 };
 TEMPLATE(places.h, meter)
 
@@ -35,6 +37,12 @@ static __always_inline u64 resource_since(void)
     return since ? *since : 0;
 }
 
+/* Page faults of a thread that are not known to be of the kernel. Nothing of ours runs at each of them: a program has a thousand before it has begun. */
+static __always_inline u64 resource_user_faults(u64 task, struct meter *meter)
+{
+    return FIELD(u64, task, TASK_MIN_FLT) + FIELD(u64, task, TASK_MAJ_FLT) - meter->kernel_faults;
+}
+
 /* The meter of a thread, which begins with what it has used, if it has run since before counting began. */
 static __always_inline struct meter *resource_meter(u64 task, u32 number)
 {
@@ -47,6 +55,7 @@ static __always_inline struct meter *resource_meter(u64 task, u32 number)
     meter->cpu_ns = READ(u64, task, TASK_SUM_EXEC_RUNTIME);
     meter->voluntary = READ(u64, task, TASK_NVCSW);
     meter->involuntary = READ(u64, task, TASK_NIVCSW);
+    meter->user_faults = READ(u64, task, TASK_MIN_FLT) + READ(u64, task, TASK_MAJ_FLT);
 #ifdef TASK_RCHAR
     meter->read = READ(u64, task, TASK_RCHAR);
     meter->written = READ(u64, task, TASK_WCHAR);
@@ -64,6 +73,10 @@ static __always_inline struct meter *resource_look(u64 task, bool open)
     ADD(account->cpu_ns, FIELD(u64, task, TASK_SUM_EXEC_RUNTIME), meter->cpu_ns);
     ADD(account->voluntary_switches, FIELD(u64, task, TASK_NVCSW), meter->voluntary);
     ADD(account->involuntary_switches, FIELD(u64, task, TASK_NIVCSW), meter->involuntary);
+    /* One that begins in the kernel is counted there before the kernel counts it among all: for that moment there is one too few. */
+    u64 faults = resource_user_faults(task, meter);
+    if ((s64)(faults - meter->user_faults) > 0)
+        ADD(account->user_faults, faults, meter->user_faults);
 #ifdef TASK_RCHAR
     ADD(account->bytes_read, FIELD(u64, task, TASK_RCHAR), meter->read);
     ADD(account->bytes_written, FIELD(u64, task, TASK_WCHAR), meter->written);
@@ -120,19 +133,15 @@ RAW(resource, sched_process_exit)
     return 0;
 }
 
-RAW(resource, page_fault_user)
-{
-    struct resource *account = resource_of_current();
-    if (account)
-        __sync_fetch_and_add(&account->user_faults, 1);
-    return 0;
-}
-
 RAW(resource, page_fault_kernel)
 {
     struct resource *account = resource_of_current();
-    if (account)
-        __sync_fetch_and_add(&account->kernel_faults, 1);
+    u64 address = bpf_get_current_task();
+    struct meter *meter = meter_find(address, meter_number(address));
+    if (!account || !meter)
+        return 0;
+    __sync_fetch_and_add(&account->kernel_faults, 1);
+    meter->kernel_faults++;
     return 0;
 }
 

@@ -25,6 +25,8 @@ OFFSETS: dict[str, tuple[str, str]] = {
     "TASK_SUM_EXEC_RUNTIME": ("task_struct", "se.sum_exec_runtime"),
     "TASK_NVCSW": ("task_struct", "nvcsw"),
     "TASK_NIVCSW": ("task_struct", "nivcsw"),
+    "TASK_MIN_FLT": ("task_struct", "min_flt"),
+    "TASK_MAJ_FLT": ("task_struct", "maj_flt"),
     "MM_BRK": ("mm_struct", "brk"),
     "SIGNAL_TTY": ("signal_struct", "tty"),
     "TTY_DRIVER": ("tty_struct", "driver"),

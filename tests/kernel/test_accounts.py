@@ -165,6 +165,23 @@ def test_what_a_process_uses(tap: Tap, work: tuple[object, ...]) -> None:
     assert live(tap.tracing, "resource", held.pid) == []
 
 
+def test_page_faults_are_told_apart(tap: Tap) -> None:
+    """Pages that the kernel writes to first, and pages that the process does."""
+    pages = "memory = mmap.mmap(-1, 2003 * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\nmemory.madvise(mmap.MADV_NOHUGEPAGE)\n"
+    ways = {"kernel": "os.readv(os.open('/dev/zero', os.O_RDONLY), [memory])", "user": "for page in range(2003): memory[4096 * page] = 1"}
+    found = {}
+    for way, line in ways.items():
+        child = subprocess.Popen([sys.executable, "-S", "-c", f"import mmap, os\n{pages}{line}"])
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        assert status == 0
+        found[way] = total(tap, child.pid)
+        agrees(found[way], usage)
+    more = {name: found["kernel"][name] - found["user"][name] for name in ("kernel_faults", "user_faults")}
+    assert same(more["kernel_faults"], 2003, 20)
+    assert same(-more["user_faults"], 2003, 20)
+
+
 @pytest.mark.parametrize("work", [("--populate", 60_007), ("--cpu-ms", 50)], ids=["much to give back", "little"])
 def test_what_it_takes_to_end_is_told_too(tap: Tap, work: tuple[object, ...]) -> None:
     """Giving back its memory takes a process as long as some of its work."""

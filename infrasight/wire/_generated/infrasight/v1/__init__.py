@@ -4461,12 +4461,12 @@ class Resource(betterproto2.Message):
 
     user_faults: "int" = betterproto2.field(23, betterproto2.TYPE_UINT64)
     """
-    Page faults in user mode.
+    Page faults in user mode, and pages that the kernel reached for without one.
     """
 
     kernel_faults: "int" = betterproto2.field(24, betterproto2.TYPE_UINT64)
     """
-    Page faults in the kernel on its behalf.
+    Page faults in the kernel on its behalf; those of both kinds are minflt and majflt of /proc/PID/stat.
     """
 
     mapped_bytes: "int" = betterproto2.field(25, betterproto2.TYPE_UINT64)
