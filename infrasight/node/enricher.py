@@ -36,6 +36,7 @@ from infrasight.node.identity import Identity
 from infrasight.node.names import Names
 from infrasight.node.paths import all_plain, placed, resolved, terminal
 from infrasight.node.processes import Processes, Scan
+from infrasight.node.reverse import ReverseNames
 from infrasight.schema import KINDS, Column, Kind, Type, arrow_schema
 from infrasight.schema.arrow import TYPES
 from infrasight.schema.columns import RESOLVED, Source
@@ -143,7 +144,16 @@ class Enricher(Actor):
 
     name = "enricher"
 
-    def __init__(self, inbox: Mailbox[Drain], outbox: Mailbox[Batch], *, node: str, boot: str, family: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        inbox: Mailbox[Drain],
+        outbox: Mailbox[Batch],
+        *,
+        node: str,
+        boot: str,
+        family: tuple[int, ...] = (),
+        reverse: ReverseNames | None = None,
+    ) -> None:
         self._inbox, self._outbox = inbox, outbox
         self._node = node.encode()
         self._identity = Identity(node, boot)
@@ -152,7 +162,7 @@ class Enricher(Actor):
         self._names_read_s = time.monotonic()
         self.processes = Processes(self._identity)
         self._growth = {kind.name: Growth(counters(kind), self._identity) for kind in KINDS.values() if kind.account}
-        self._answers = Answers()
+        self._answers, self._reverse = Answers(), reverse
         self._primed = self._torn = False
         self._scan: asyncio.Task[Scan] | None = None
         self._scan_began_s = self._scan_due_s = 0.0
@@ -233,7 +243,7 @@ class Enricher(Actor):
             return {}
         ids = self._identity.of(records["start_ns"], records["pid"])
         if kind == CONNECT.name:
-            return {"name": sockets.connect_names(records, ids, self._answers)}
+            return dict(sockets.connect_names(records, ids, self._answers, self._reverse))
         messages = sockets.dns_messages(records)
         for process_id, when_ns, message in zip(ids.tolist(), (records["enter_ns"] + records["latency_ns"]).tolist(), messages, strict=True):
             self._answers.learn(process_id, when_ns, message)

@@ -3,6 +3,7 @@
 to a server       reader >> enricher >> batcher >> exporter
 to nowhere        reader >> enricher >> batcher >> discarder
 to the terminal   reader >> enricher >> printer
+with --reverse-dns          enricher >> resolver
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from infrasight.node.flow import Attention, Batch, Drain, Encoded
 from infrasight.node.identity import boot_id
 from infrasight.node.printer import Discarder, Printer
 from infrasight.node.reader import Reader
+from infrasight.node.reverse import Resolver, ReverseNames, asking
 from infrasight.node.settings import Settings
 from infrasight.wire import Hello
 
@@ -43,6 +45,7 @@ class Node:
     reader: Reader
     enricher: Enricher
     exporter: Exporter | None
+    reverse: ReverseNames | None
 
 
 def build(tracing: Tracing, settings: Settings) -> Node:
@@ -57,9 +60,13 @@ def build(tracing: Tracing, settings: Settings) -> Node:
     attention = Attention(watched=printing)
     patience_s = min(settings.batch_age_s, PATIENCE_S)
     reader = Reader(tracing, drains, settings.interval_s, (patience_s, 2.5 * patience_s), attention)
-    enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family)
+    reverse = ReverseNames(private=settings.reverse_dns_private) if settings.reverse_dns else None
+    enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family, reverse=reverse)
     actors: list[Actor] = [reader, enricher]
     edges = [Edge(drains, "reader", "enricher")]
+    if reverse:
+        actors.append(Resolver(reverse, asking()))
+        edges.append(Edge(reverse.questions, "enricher", "resolver"))
     exporter = None
 
     if printing:
@@ -76,4 +83,4 @@ def build(tracing: Tracing, settings: Settings) -> Node:
         actors.append(end)
         edges += [Edge(batches, "enricher", "batcher"), Edge(encoded, "batcher", end.name)]
 
-    return Node(Graph("node", actors, edges), reader, enricher, exporter)
+    return Node(Graph("node", actors, edges), reader, enricher, exporter, reverse)

@@ -22,6 +22,11 @@ def samples(node: Node, crashes: Mapping[str, int]) -> Iterator[Sample]:
         yield counter("infrasight_probe_lost_total", "Events lost in the kernel.", lost, probe=probe, reason=reason)
     yield gauge("infrasight_processes", "Processes remembered.", len(node.enricher.processes))
     yield counter("infrasight_processes_unknown_total", "Processes whose fork was not seen.", node.enricher.processes.unknown)
+    if node.reverse:
+        yield gauge("infrasight_reverse_names", "Addresses whose reverse name, or lack of one, is remembered.", node.reverse.remembered)
+        yield counter("infrasight_reverse_names_hits_total", "Addresses looked up and known.", node.reverse.known)
+        yield counter("infrasight_reverse_names_misses_total", "Addresses looked up and to be asked about.", node.reverse.unknown)
+        yield counter("infrasight_reverse_names_evictions_total", "Addresses forgotten to make room.", node.reverse.forgotten)
     if node.exporter:
         yield from _delivery(node.exporter)
 

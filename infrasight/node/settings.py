@@ -36,6 +36,8 @@ class Settings:
     interval_s: float = option(10.0, minimum=0.1, maximum=3600, unit="s", help="how often resource use and system call counts are told")
     nice: int = option(-10, minimum=-20, maximum=19, help="precedence of the node over other processes: what it does not read in time is lost")
     batch_age_s: float = option(0.2, minimum=0.001, maximum=60, unit="s", help="wait for others to be stored with; ten times that when much happens")
+    reverse_dns: bool = option(True, help="ask name servers what addresses are called that nobody was seen to ask for by name")
+    reverse_dns_private: bool = option(False, help="ask that about addresses that are not of the public Internet too")
     reach_within_s: float = option(20.0, minimum=0, unit="s", help="give up when the server was never reached for so long after the start")
     drain_timeout_s: float = option(10.0, minimum=0, unit="s", help="how long the end waits for what was seen to be stored")
 

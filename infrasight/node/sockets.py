@@ -15,6 +15,7 @@ from infrasight.node.columns import Distinct, constant, encode_bytes, encode_pai
 from infrasight.node.dns import RCODES, Message, address_text, decode
 from infrasight.node.dns import TYPES as TYPES_ASKED
 from infrasight.node.paths import CUT, WHOLE, resolved
+from infrasight.node.reverse import ReverseNames
 from infrasight.schema.events.sockets import TYPES
 
 Make = Callable[[Records], pa.Array]
@@ -137,24 +138,30 @@ def dns_columns(messages: list[Message]) -> dict[str, pa.Array]:
     }
 
 
-def connect_names(records: Records, ids: npt.NDArray[np.uint64], answers: Answers) -> pa.DictionaryArray:
-    """The name that led to each connect, looked up once for each process and address."""
-    if not len(answers):
-        return constant(b"", len(records))
+def connect_names(records: Records, ids: npt.NDArray[np.uint64], answers: Answers, reverse: ReverseNames | None) -> dict[str, pa.DictionaryArray]:
+    """The name that led to each connect, or else the one that the address has, looked up once for each process and address."""
+    if not len(answers) and reverse is None:
+        return dict.fromkeys(("name", "name_source"), constant(b"", len(records)))
     cells = np.hstack([np.ascontiguousarray(ids).view(np.uint8).reshape(-1, 8), address_cells(records, "family", "daddr")])
     width = cells.shape[1]
     encoded = pa.Array.from_buffers(pa.binary(width), len(cells), [None, pa.py_buffer(cells)]).dictionary_encode()
     distinct = Distinct(Distinct.of(encoded).codes, range(len(encoded.dictionary)))
     rows = distinct.first().tolist()
     times = records["enter_ns"]
-    return distinct.name([_connect_name(cells[row].tobytes(), int(times[row]), answers) for row in rows])
+    found = [_connect_name(cells[row].tobytes(), int(times[row]), answers, reverse) for row in rows]
+    return {"name": distinct.name([name for name, _ in found]), "name_source": distinct.name([source for _, source in found])}
 
 
-def _connect_name(cell: bytes, when_ns: int, answers: Answers) -> bytes:
+def _connect_name(cell: bytes, when_ns: int, answers: Answers, reverse: ReverseNames | None) -> tuple[bytes, bytes]:
+    """A name and where it is from."""
     process_id, family = int.from_bytes(cell[:8], "little"), int.from_bytes(cell[8:10], "little")
     if family not in (_INET, _INET6):
-        return b""
-    return answers.name(process_id, cell[10 : 14 if family == _INET else 26], when_ns)
+        return b"", b""
+    address = cell[10 : 14 if family == _INET else 26]
+    if name := answers.name(process_id, address, when_ns):
+        return name, b"dns"
+    name = reverse.name(address) if reverse else b""
+    return name, b"reverse" if name else b""
 
 
 _BOTH: dict[str, Make] = {"protocol": protocols, "daddr": _peer, "saddr": _local}

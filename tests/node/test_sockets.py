@@ -41,7 +41,7 @@ CASES = [
     (UNIX | LONGEST, UNIX_ROW | {"path": b"/" + b"x" * 107, "path_resolved": b".../" + b"x" * 50}),
 ]
 OWN: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
-    "connect": [({}, {"name": b""})] * 7,
+    "connect": [({}, {"name": b"", "name_source": b""})] * 7,
     "accept": [
         ({"peer": peer, "flags": number}, {"peer_path": path, "flags": number})
         for number, (peer, path) in enumerate([(b"", b""), (b"p\0", b"p"), (b"\0a\0b", b"@a\0b"), (b"x" * 108, b"x" * 108), *[(b"", b"")] * 3])

@@ -102,7 +102,7 @@ def test_text_is_a_dictionary_of_bytes() -> None:
     [
         ("execve", "path path_resolved argv argv_truncated exe_memfd exe_upper"),
         ("open", "path path_resolved flags mode dirfd"),
-        ("connect", "family protocol daddr dport saddr sport path path_resolved fd name"),
+        ("connect", "family protocol daddr dport saddr sport path path_resolved fd name name_source"),
         ("chmod", "path path_resolved mode dirfd fd flags"),
         ("ptrace", "request target_pid addr data"),
     ],
