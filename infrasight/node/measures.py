@@ -22,6 +22,8 @@ def samples(node: Node, crashes: Mapping[str, int]) -> Iterator[Sample]:
         yield counter("infrasight_probe_lost_total", "Events lost in the kernel.", lost, probe=probe, reason=reason)
     yield gauge("infrasight_processes", "Processes remembered.", len(node.enricher.processes))
     yield counter("infrasight_processes_unknown_total", "Processes whose fork was not seen.", node.enricher.processes.unknown)
+    for pattern, masked in node.enricher.redactor.counts.items():
+        yield counter("infrasight_redacted_total", "Secrets masked.", masked, pattern=pattern)
     if node.exporter:
         yield from _delivery(node.exporter)
 
