@@ -31,13 +31,16 @@ def _value(short: bytes, long: bytes = b"", before: bytes = b"", *, apart: bool 
 
 _USER = rb"[^\0:]{0,256}+:"
 _LOGIN = rb"\0login(?=\0)"
+_KEYVAULT = rb"\0keyvault\0secret\0set(?=\0)"
+_NO_PORT = rb"(?![\d.:]{1,60}(?:/\w{1,10})?(?:\0|\Z))"
+_PASSWORD_OF_MYSQL = rb"\0-p(?:\0(?!-)" + _NO_PORT + rb")?(?P<secret>" + NO_SECRET + rb"[^\0]++)"
 _LAST = rb"(?<=\0)(?P<secret>(?!-)[^\0]++)\Z"
 _FLAGS_OF_CURL = rb"-[#0-9aBfgGiIjJkLlMnNOpqRsSvVZ]{0,12}"
 _TABLE: tuple[tuple[str, bytes, bytes | None], ...] = (
     (
         "mysql mysqldump mysqladmin mysqlimport mysqlshow mysqlcheck mysqlpump mysqlbinlog mysqlsh mycli mariadb mariadb-dump mariadb-admin "
         "mariadb-import mariadb-show mariadb-check mariadb-binlog mariabackup xtrabackup mydumper myloader",
-        _value(rb"-p"),
+        _PASSWORD_OF_MYSQL,
         None,
     ),
     ("mongo mongosh mongodump mongorestore mongoexport mongoimport mongostat mongotop mongofiles", _value(rb"-p"), None),
@@ -63,7 +66,10 @@ _TABLE: tuple[tuple[str, bytes, bytes | None], ...] = (
     ("wpa_passphrase", rb"\0[^\0]++\0(?P<secret>[^\0]++)", None),
     ("vault", rb"\0(?P<secret>(?!-)[^\0=]++)\Z", _LOGIN),
     ("rabbitmqctl", rb"\0(?:add_user|change_password|authenticate_user)\0[^\0]++\0(?P<secret>[^\0]++)", None),
-    ("nmcli", rb"\0(?:[\w.-]{0,60}?" + NOUN + rb"|[\w-]{1,40}+\.psk)\0(?P<secret>[^\0]++)", None),
+    ("az azure.cli", _value(b"", rb"--value"), _KEYVAULT),
+    ("aws", _value(b"", rb"--value"), rb"\0put-parameter(?=\0)"),
+    ("mosquitto_pub mosquitto_sub", _value(rb"-P"), None),
+    ("nmcli rclone", rb"\0(?:[\w.-]{0,60}?" + NOUN + rb"|[\w-]{1,40}+\.psk)\0(?P<secret>[^\0]++)", None),
     ("sqlplus expdp impdp sqlldr", rb"\0(?:userid=)?[^\0/@=-][^\0/@=]{0,64}+/(?P<secret>[^\0@]++)", None),
     ("sqlcmd bcp isql osql ipmitool", _value(rb"-P"), None),
     ("cqlsh rdesktop smbmap ncftpput ncftpget rabbitmqadmin", _value(rb"-p"), None),
@@ -75,9 +81,13 @@ _TABLE: tuple[tuple[str, bytes, bytes | None], ...] = (
 """Programs, what is secret with them (behind the program's own name), and what must come before it."""
 
 
+_HINTS = {_LOGIN: (b"login",), _KEYVAULT: (b"keyvault",)}
+"""Where what must come before says more than the program's name."""
+
+
 def _program(names: str, pattern: bytes, when: bytes | None) -> Program:
     each = frozenset(names.encode().split())
-    hints = (b"login",) if when == _LOGIN else tuple(sorted(each))
+    hints = _HINTS.get(when or b"") or tuple(sorted(each))
     return Program(each, Shape(NAME, hints, re.compile(pattern, re.DOTALL)), re.compile(when) if when else None)
 
 
@@ -91,7 +101,7 @@ RUNNERS = frozenset(
     b"sudo sshpass doas su runuser env nice ionice chrt taskset timeout nohup setsid setpriv chroot nsenter unshare strace ltrace time xargs watch "
     b"stdbuf flock systemd-run systemd-inhibit parallel busybox docker podman nerdctl docker-compose kubectl oc crictl ctr runc lxc incus machinectl "
     b"ssh tini dumb-init catatonit gosu su-exec s6-setuidgid chpst sh bash dash ash zsh ksh mksh fish python perl ruby node php exec command "
-    b"proxychains4 torsocks firejail bwrap fakeroot prlimit numactl cgexec ip script".split()
+    b"proxychains4 torsocks firejail bwrap fakeroot prlimit numactl cgexec find ip script".split()
 )
 """Programs that run the one that is named in their arguments."""
 SHELLS = frozenset(b"sh bash dash ash zsh ksh mksh fish su runuser script".split())

@@ -99,7 +99,7 @@ _KEYS = (
 )
 NOUN = (
     rb"(?:(?i:pass(?:word|wd|phrase|code)|secret|token|" + _KEYS + rb"[-_.]?key|(?:db|ftp|http|key|proxy|root|smtp|ssh|store|user)[-_]?pass"
-    rb"|requirepass|masterauth|[_-]psk|_auth|(?<![a-z])(?:pass|psk|pw)|[a-z][_-]pwd)|(?<=[a-z])(?:Pass|Pwd)|(?<![A-Za-z])[Pp]wd)"
+    rb"|secret[-_]string|requirepass|masterauth|[_-]psk|_auth|(?<![a-z])(?:pass|psk|pw)|[a-z][_-]pwd)|(?<=[a-z])(?:Pass|Pwd)|(?<![A-Za-z])[Pp]wd)"
 )
 """What the name of a secret ends in: `--db-password`, `clientSecret`, `AWS_SECRET_ACCESS_KEY`, `MYSQL_PWD`; not `PWD`, `bypass`, `token-file`."""
 _NOUNS = "pass secret token key masterauth psk _auth -pw pw= pwd"
@@ -131,6 +131,7 @@ _OPTION = rb"\0(?P<name>-{1,2}" + _NO_VALUE + rb"[\w.:-]++)(?=\0)"
 _SETTING = rb"\0(?i:set|config(?:\0set)?)\0(?:-[^\0]{0,80}+\0){0,4}(?P<name>[^\0=]++)(?=\0)"
 _PARAMETER = rb"[?&](?P<name>[\w.-]++)="
 _USER = rb"\0--(?:auth|(?:src-|dest-)?creds)[=\0][^\0:]{0,256}+:(?P<secret>[^\0]++)"
+_SQL = rb"(?i:\bpassword|\bidentified(?:\s{1,4}with\s{1,4}\w{1,40})?\s{1,4}by)\s{1,4}(?:=\s{0,4})?'(?P<secret>[^'\0]++)"
 _LITERAL = rb"\0--from-literal[=\0][^\0=]{1,120}+=(?P<secret>[^\0]++)"
 
 _SCHEME = rb"(?:(?i:apikey|basic|bearer|digest|key|negotiate|ntlm|token|aws4-hmac-sha256)\s{1,4})?"
@@ -191,6 +192,7 @@ RULES: tuple[Rule, ...] = (
     shape("header", _HEADER_HINTS, _HEADER_INSIDE),
     shape("header", "authorization", _AUTHORIZATION),
     shape("header", "bearer", _BEARER),
+    shape("sql", "password identified", _SQL),
     shape("option", "--auth creds", _USER),
     _named("variable", _VARIABLE, _TO_THE_END),
     shape("assignment", "--from-literal", _LITERAL),

@@ -64,6 +64,8 @@ SECRET: tuple[tuple[str, str], ...] = (
     ("sqlplus scott/hunter2@orcl", "sqlplus scott/***@orcl"),
     ("app 'Server=db;User Id=sa;Password=hun,ter2;Encrypt=true'", "app 'Server=db;User Id=sa;Password=***;Encrypt=true'"),
     ("app --dsn 'bob:hunter2@tcp(db:3306)/x'", "app --dsn 'bob:***@tcp(db:3306)/x'"),
+    ("psql -c \"ALTER USER bob WITH PASSWORD 'hunter2'\"", "psql -c \"ALTER USER bob WITH PASSWORD '***'\""),
+    ("mysql -e \"CREATE USER 'a'@'%' IDENTIFIED BY 'hunter2'\"", "mysql -e \"CREATE USER 'a'@'%' IDENTIFIED BY '***'\""),
     # containers and clouds
     ("docker login -u bob -p hunter2 reg.example", "docker login -u bob -p *** reg.example"),
     ("docker run -p 80:80 -e MYSQL_ROOT_PASSWORD=hunter2 -e A=b mysql:8", "docker run -p 80:80 -e MYSQL_ROOT_PASSWORD=*** -e A=b mysql:8"),
@@ -85,6 +87,10 @@ SECRET: tuple[tuple[str, str], ...] = (
         "az x --connection-string 'AccountName=a;AccountKey=***;EndpointSuffix=core'",
     ),
     ("gcloud sql users set-password root --password=hunter2", "gcloud sql users set-password root --password=***"),
+    ("az keyvault secret set --name x --value hunter2", "az keyvault secret set --name x --value ***"),
+    ("aws ssm put-parameter --name x --value hunter2", "aws ssm put-parameter --name x --value ***"),
+    ("aws secretsmanager create-secret --secret-string hunter2", "aws secretsmanager create-secret --secret-string ***"),
+    ("rclone config create x s3 secret_access_key hunter2", "rclone config create x s3 secret_access_key ***"),
     ("vault login hunter2", "vault login ***"),
     ("vault kv put secret/x user=bob password=hunter2", "vault kv put secret/x user=bob password=***"),
     ("terraform apply -var db_password=hunter2", "terraform apply -var db_password=***"),
@@ -123,6 +129,8 @@ SECRET: tuple[tuple[str, str], ...] = (
     ("lftp -u bob,hunter2 host", "lftp -u bob,*** host"),
     # shells and programs that run others
     ("env PGPASSWORD='hun ter2' psql -h db", "env PGPASSWORD=*** psql -h db"),
+    ("find . -exec mysql -phunter2 x ;", "find . -exec mysql -p*** x ;"),
+    ("ssh host mysql -phunter2 db", "ssh host mysql -p*** db"),
     ("sudo -u bob mysql -phunter2", "sudo -u bob mysql -p***"),
     ("sh -c 'PGPASSWORD=hunter2 psql -h db | tee x'", "sh -c 'PGPASSWORD=*** psql -h db | tee x'"),
     ("bash -lc 'cd /x && mysql -phunter2 db; curl -u a:hunter2 y'", "bash -lc 'cd /x && mysql -p*** db; curl -u a:*** y'"),
@@ -176,6 +184,10 @@ git config credential.helper store
 git push origin feature/secret-key
 docker pull repo/token:latest
 docker run -p 8080:80 -u 1000:1000 img@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+docker run --name mysql -p 3306:3306 -d mysql:8
+docker run -d --name mongo -v /x:/y mongo
+docker exec mysql ls -p
+sudo -u postgres psql -p 5433
 docker build --secret id=npm,src=/root/.npmrc .
 docker login --username bob --password-stdin
 docker secret ls
