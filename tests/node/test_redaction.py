@@ -21,7 +21,10 @@ from infrasight.node.columns import encode, words
 from infrasight.node.command_line import masked
 from infrasight.node.enricher import Enricher
 from infrasight.node.flow import Drain
+from infrasight.node.graph import build
+from infrasight.node.measures import samples
 from infrasight.node.redaction import NAMES, Redaction, Redactor, check, check_kept
+from infrasight.node.settings import Settings
 from infrasight.schema import KINDS, Type
 from tests.node.records import layout_of, make
 
@@ -209,6 +212,15 @@ from tests.node.test_redaction import redactor, told
 assert told([[b"x", b"--token=%d" % row, b"corp"] for row in range(200)], redactor("corp", keep=("a",)))[1] == [1] * 200
 assert "pandas" not in sys.modules
 """
+
+
+def test_what_was_masked_is_in_the_metrics() -> None:
+    node = build(None, Settings(output="none"))  # type: ignore[arg-type]  # wiring touches no tracing
+    told([[b"x", b"--token", b"a"], [b"y", b"corp-1"]], node.enricher.redactor)
+    node.enricher.redactor.follow(Redaction(patterns=(check("corp-[0-9]"),)))
+    told([[b"y", b"corp-1", b"corp-2"]], node.enricher.redactor)
+    found = {each.labels["pattern"]: each.value for each in samples(node, {}) if each.name == "infrasight_redacted_total"}
+    assert (found["option"], found["patterns[0]"], found["github"]) == (1, 2, 0)
 
 
 def test_pandas_is_not_asked_for() -> None:
