@@ -20,6 +20,7 @@ from infrasight.node.measures import samples
 from infrasight.node.memory import forget_start_up, frugal_allocation
 from infrasight.node.policy import Policy
 from infrasight.node.policy_file import policy_for
+from infrasight.node.redaction import Redactor
 from infrasight.node.rehearsal import rehearse
 from infrasight.node.settings import Settings
 from infrasight.schema import PROBES
@@ -35,9 +36,10 @@ async def run(settings: Settings) -> int:
         for probe, reason in tracing.failed.items():
             log.warning("probe %s is not complete: %s", probe, reason)
         node = build(tracing, settings)
+        node.enricher.redactor.follow(policy.redaction)
         supervisor = Supervisor(node.graph, RestartPolicy())
         stopped = _stop_on_signals(supervisor, settings.drain_timeout_s)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload, tracing, settings)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload, tracing, settings, node.enricher.redactor)
         async with serve(settings.prometheus_port, lambda: samples(node, supervisor.crashes)):
             forget_start_up()
             rehearse()
@@ -48,7 +50,7 @@ async def run(settings: Settings) -> int:
         return _report(node, not stopped.done() or stopped.result())
 
 
-def reload(tracing: Tracing, settings: Settings) -> None:
+def reload(tracing: Tracing, settings: Settings, redactor: Redactor) -> None:
     """Read the configuration again and follow it from now on. One that is wrong, or cannot be followed, leaves things as they are."""
     if settings.config is None:
         log.warning("infrasight node: no configuration to read again: started without --config")
@@ -59,11 +61,13 @@ def reload(tracing: Tracing, settings: Settings) -> None:
     except InfraSightError as error:
         log.error("infrasight node: the configuration stays as it was: %s", error)
         return
+    redactor.follow(policy.redaction)
     log.warning("infrasight node: configuration read again: %s", _what(policy))
 
 
 def _what(policy: Policy) -> str:
-    return "all probes" if len(policy.probes) == len(PROBES) else ", ".join(policy.probes)
+    probes = "all probes" if len(policy.probes) == len(PROBES) else ", ".join(policy.probes)
+    return probes if policy.redaction.enabled else f"{probes}, nothing masked"
 
 
 def _destination(settings: Settings) -> str:

@@ -27,9 +27,9 @@ def numbers(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
-def _values(array: pa.Array, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """What an array without nulls and offset holds; the other way round."""
-    return np.frombuffer(array.buffers()[1], dtype, len(array)) if len(array) else np.zeros(0, dtype)
+def numbers_of(array: pa.Array, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """What an array without nulls holds, which may be a slice; the other way round."""
+    return np.frombuffer(array.buffers()[1], dtype, len(array), array.offset * np.dtype(dtype).itemsize) if len(array) else np.zeros(0, dtype)
 
 
 def _dictionary(codes: npt.NDArray[np.int32], values: pa.BinaryArray) -> pa.DictionaryArray:
@@ -119,7 +119,7 @@ def encode_pairs(records: Records, one: str, other: str, number: str) -> Distinc
     for cell in encoded.dictionary.to_pylist():
         first, second, flags = _HEAD.unpack_from(cell)
         values.append((cell[_HEAD.size : _HEAD.size + first], cell[middle : middle + second], flags))
-    return Distinct(_values(encoded.indices, np.int32), values)
+    return Distinct(numbers_of(encoded.indices, np.int32), values)
 
 
 def _masked(records: Records, area: str) -> npt.NDArray[np.uint8]:
@@ -182,13 +182,13 @@ class Distinct:
     def of(cls, column: npt.NDArray[np.integer] | pa.DictionaryArray) -> Distinct:
         """Of an integer column, or of one that is encoded already (whose `values` are then left empty)."""
         if isinstance(column, pa.DictionaryArray):
-            return cls(_values(column.indices, np.int32), [])
+            return cls(numbers_of(column.indices, np.int32), [])
         if len(column) and (column == column[0]).all():
             return cls(np.zeros(len(column), np.int32), column[:1].tolist())
         if len(column) <= FEW:
             return cls.among(column.tolist())
         encoded = numbers(column, pa.from_numpy_dtype(column.dtype)).dictionary_encode()
-        return cls(_values(encoded.indices, np.int32), _values(encoded.dictionary, column.dtype).tolist())
+        return cls(numbers_of(encoded.indices, np.int32), numbers_of(encoded.dictionary, column.dtype).tolist())
 
     def first(self) -> npt.NDArray[np.int64]:
         """The row that each value is first seen in (k,)."""

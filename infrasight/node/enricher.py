@@ -36,6 +36,7 @@ from infrasight.node.identity import Identity
 from infrasight.node.names import Names
 from infrasight.node.paths import all_plain, placed, resolved, terminal
 from infrasight.node.processes import Processes, Scan
+from infrasight.node.redaction import Redactor
 from infrasight.node.reverse import ReverseNames
 from infrasight.schema import KINDS, Column, Kind, Type, arrow_schema
 from infrasight.schema.arrow import TYPES
@@ -110,6 +111,7 @@ MAKERS: dict[tuple[str, str], Callable[[Records], pa.Array]] = {
     ("mount", "source"): _mount_source,
     ("mount", "value"): lambda records: _only(records, "source", records["call"] == FSCONFIG),
     ("mount", "command"): _mount_command,
+    ("execve", "redacted"): lambda records: numbers(np.zeros(len(records), np.uint8), pa.uint8()),
     ("process", "exit_code"): lambda records: numbers((records["status"] >> 8 & 0xFF).astype(np.int32), pa.int32()),
     ("process", "signal"): lambda records: numbers((records["status"] & 0x7F).astype(np.int32), pa.int32()),
 }
@@ -163,6 +165,7 @@ class Enricher(Actor):
         self.processes = Processes(self._identity)
         self._growth = {kind.name: Growth(counters(kind), self._identity) for kind in KINDS.values() if kind.account}
         self._answers, self._reverse = Answers(), reverse
+        self.redactor = Redactor()
         self._primed = self._torn = False
         self._scan: asyncio.Task[Scan] | None = None
         self._scan_began_s = self._scan_due_s = 0.0
@@ -233,7 +236,8 @@ class Enricher(Actor):
         for slot in KINDS[kind].slots:
             if slot.source is Source.PATH:
                 columns |= paths(records, slot.name)
-        arrays = [columns[name] if name in columns else make(records) for name, make in _makers(kind).items()]
+        columns = {name: columns[name] if name in columns else make(records) for name, make in _makers(kind).items()}
+        arrays = list(self.redactor.redacted(kind, columns).values())
         batch = pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(kind))
         return Batch(kind, batch, int(records["enter_ns"][0]) + wall_offset_ns)
 

@@ -27,6 +27,8 @@ def samples(node: Node, crashes: Mapping[str, int]) -> Iterator[Sample]:
         yield counter("infrasight_reverse_names_hits_total", "Addresses looked up and known.", node.reverse.known)
         yield counter("infrasight_reverse_names_misses_total", "Addresses looked up and to be asked about.", node.reverse.unknown)
         yield counter("infrasight_reverse_names_evictions_total", "Addresses forgotten to make room.", node.reverse.forgotten)
+    for pattern, masked in node.enricher.redactor.counts.items():
+        yield counter("infrasight_redacted_total", "Secrets masked.", masked, pattern=pattern)
     if node.exporter:
         yield from _delivery(node.exporter)
 

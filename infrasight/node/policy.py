@@ -1,4 +1,4 @@
-"""What the kernel passes on: which probes run, and which of what they see is told. `policy_file` reads it from a file.
+"""What is told: which probes run, what of what they see the kernel passes on, and what the node masks in it. `policy_file` reads it from a file.
 
 Everything is resolved here: names are numbers, cgroups are ids, ranges are sets. Process life is outside of all this: it is always traced, whole,
 because who did something is known from it.
@@ -7,12 +7,13 @@ because who did something is known from it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from infrasight.errors import SettingsError
 from infrasight.kernel.rules import LISTS as RULE_LISTS
 from infrasight.kernel.rules import Rules
+from infrasight.node.redaction import Redaction
 from infrasight.schema import KINDS, PROBES, Kind, Type
 from infrasight.schema.kinds import ALWAYS
 
@@ -35,10 +36,11 @@ KEYS: tuple[str, ...] = tuple(_COLUMNS)
 
 @dataclass(frozen=True)
 class Policy:
-    """The probes to run, `process` among them, in the order of `PROBES`, and the rules of every probe there is, run or not."""
+    """The probes to run, `process` among them, in the order of `PROBES`, the rules of every probe there is, run or not, and what is masked."""
 
     probes: tuple[str, ...]
     rules: Mapping[str, Rules]
+    redaction: Redaction = field(default_factory=Redaction)
 
     @classmethod
     def default(cls, probes: Collection[str] = ()) -> Policy:

@@ -1,24 +1,27 @@
-"""The node's configuration file, in TOML: which probes run, and what of what they see is told. docs/FILTERS.md says what can be in it.
+"""The node's configuration file, in TOML: which probes run, and what of what they see is told. docs/FILTERS.md and docs/REDACTION.md say what can
+be in it.
 
     [allow] [deny] [repeats] [rate]     for all probes, each key where it makes sense
     [probe.open]                        the same tables for one probe; one that is given replaces the general one
+    [redaction]                         what is masked
 
 Whatever is wrong with it is a SettingsError of one line: file, table and key, reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from infrasight.errors import SettingsError
 from infrasight.kernel.rules import Match, Network, Outcome, Rate, Rules
-from infrasight.node import policy_toml
+from infrasight.node import policy_toml, redaction
 from infrasight.node import policy_values as values
 from infrasight.node.policy import KEYS, LISTS, Policy, check_room, in_order, keys_of
 from infrasight.node.policy_toml import Table
+from infrasight.node.redaction import Redaction
 from infrasight.schema import KINDS, PROBES, Kind
 from infrasight.schema.kinds import ALWAYS
 
@@ -47,7 +50,7 @@ def load(path: Path, *, passwd: Path = PASSWD, mounts: Path = MOUNTS) -> Policy:
 
 
 def _policy(document: Table, host: values.Host) -> Policy:
-    document.check_keys(("probes", "probe", *_TABLES))
+    document.check_keys(("probes", "probe", "redaction", *_TABLES))
     probes = document.items("probes", _probe)
     general = _rules(document, KEYS, Rules(), host)
     rules = {name: _general(general, KINDS[name]) for name in PROBES}
@@ -61,7 +64,25 @@ def _policy(document: Table, host: values.Host) -> Policy:
         own = each.table(name)
         own.check_keys((*_TABLES, "all"))
         rules[name] = replace(_rules(own, keys_of(name), rules[name], host), all=_all(own, KINDS[name]))
-    return Policy(in_order(probes or ()), MappingProxyType(rules))
+    return Policy(in_order(probes or ()), MappingProxyType(rules), _redaction(document.table("redaction")))
+
+
+def _redaction(table: Table) -> Redaction:
+    table.check_keys(("enabled", "patterns", "keep"))
+    enabled = table.value("enabled", values.truth) if "enabled" in table else True
+    patterns = table.strings("patterns", lambda item: _expression(item, redaction.check))
+    keep = table.strings("keep", lambda item: _expression(item, redaction.check_kept))
+    if not enabled and (patterns or keep):
+        raise SettingsError(f"{table.at('enabled')}: false leaves nothing to the patterns that are given beside it")
+    return Redaction(enabled, patterns, keep)
+
+
+def _expression(value: object, check: Callable[[str], str]) -> str:
+    pattern = values.text(value, "a regular expression")
+    try:
+        return check(pattern)
+    except ValueError as error:
+        raise ValueError(f"{values.shown(pattern)}: {error}") from None
 
 
 def _probe(value: object) -> list[str]:

@@ -18,6 +18,8 @@ SIZE_MOST = 1 << 20
 """Bytes of a file."""
 LIST_MOST = 1024
 """Values that a list stands for: there is room for no more anywhere (`policy.MOST`), and a mistyped range is not to take up memory."""
+STRINGS_MOST = 64
+"""Items of a list of which each costs time for every event."""
 
 Value = TypeVar("Value")
 _BARE = re.compile(r"[A-Za-z0-9_-]{1,40}")
@@ -55,6 +57,10 @@ class Table:
         """All that `read` makes of the items of the list at `key`; None when there is no list."""
         return self.value(key, lambda value: _all(_items(value), read)) if key in self else None
 
+    def strings(self, key: str, read: Callable[[object], str]) -> tuple[str, ...]:
+        """What `read` makes of each item of the list at `key`, in order; none when there is no list."""
+        return self.value(key, lambda value: _in_order(_items(value), read)) if key in self else ()
+
     def check_keys(self, known: Collection[str], what: str = "key") -> None:
         """SettingsError for a key that is none of `known`; `what` is what they are names of."""
         for key in self.content:
@@ -74,6 +80,12 @@ def _items(value: object) -> list[object]:
             raise ValueError(f"{values.shown(item)} is there twice")
         seen.add(item)
     return value
+
+
+def _in_order(items: list[object], read: Callable[[object], str]) -> tuple[str, ...]:
+    if len(items) > STRINGS_MOST:
+        raise ValueError(f"these are more than {STRINGS_MOST}")
+    return tuple(map(read, items))
 
 
 def _all(items: list[object], read: Callable[[object], Iterable[Value]]) -> frozenset[Value]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infrasight.actors import Graph
+from infrasight.actors import Graph, WhenFull
 from infrasight.node.graph import build
 from infrasight.node.settings import OUTPUTS, Settings
 from infrasight.server.graph import Server
@@ -39,8 +39,8 @@ def test_every_edge_of_the_node_is_in_the_table(output: str) -> None:
     for edge in build(None, Settings(output=output)).graph.edges:  # type: ignore[arg-type]  # wiring touches no tracing
         row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{edge.mailbox.name}` {edge.source} →"))
         assert edge.target in row
-        assert f"{edge.mailbox.limit >> 20} MiB" in row
-        assert "blocks" in row
+        assert f"| {edge.mailbox.limit >> 20} MiB |" in row or f"| {edge.mailbox.limit} |" in row
+        assert {WhenFull.BLOCK: "blocks", WhenFull.DROP_OLDEST: "drops oldest"}[edge.mailbox.when_full] in row
 
 
 def test_every_edge_of_the_server_is_in_the_table(tmp_path: Path) -> None:

@@ -174,6 +174,8 @@ def test_renamed(texts: list[bytes]) -> None:
     encoded = renamed(encode_bytes(make("connect", len(texts), path=texts), "path"), lambda text: text[:1])
     assert plain(encoded) == [text[:1] for text in texts]
     assert compact(encoded)
+    part = encoded.slice(len(texts) // 3, len(texts) // 2)
+    assert plain(renamed(part, bytes.upper)) == [text.upper() for text in plain(part)], "of a part too"
 
 
 @quick

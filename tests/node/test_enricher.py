@@ -131,8 +131,9 @@ EXPECTED: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
                 "argv_truncated": 0,
                 "exe_memfd": 0,
                 "exe_upper": 0,
+                "redacted": 0,
             },
-            {"path": b"", "path_resolved": b"", "argv": [], "argv_truncated": 0, "exe_memfd": 1, "exe_upper": 0},
+            {"path": b"", "path_resolved": b"", "argv": [], "argv_truncated": 0, "exe_memfd": 1, "exe_upper": 0, "redacted": 0},
             {
                 "path": b"x" * 128,
                 "path_resolved": b"/srv/" + b"x" * 128,
@@ -140,6 +141,7 @@ EXPECTED: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
                 "argv_truncated": 1,
                 "exe_memfd": 0,
                 "exe_upper": 1,
+                "redacted": 0,
             },
         ],
     ),

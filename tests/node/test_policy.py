@@ -18,6 +18,7 @@ from infrasight.kernel.rules import Match, Outcome, Rate, Rules
 from infrasight.node import policy_values as values
 from infrasight.node.policy import KEYS, MOST, Policy, keys_for, keys_of
 from infrasight.node.policy_file import load, policy_for
+from infrasight.node.redaction import Redaction
 from infrasight.schema import KINDS, PROBES, Column, Kind, Type
 from infrasight.schema.kinds import ALWAYS
 
@@ -160,8 +161,8 @@ def test_keys_follow_the_columns() -> None:
     ("content", "wrong"),
     [
         ('prob = ["open"]', "prob: no such key; did you mean 'probe'?"),
-        ("xyz = 1", "xyz: no such key, only probes, probe, allow, deny, repeats, rate"),
-        ('"a\\u001b\\nb" = 1', "'a\\x1b\\nb': no such key, only probes, probe, allow, deny, repeats, rate"),
+        ("xyz = 1", "xyz: no such key, only probes, probe, redaction, allow, deny, repeats, rate"),
+        ('"a\\u001b\\nb" = 1', "'a\\x1b\\nb': no such key, only probes, probe, redaction, allow, deny, repeats, rate"),
         ("[allow]\nuids = [1]", "allow.uids: no such key; did you mean 'uid'?"),
         ('[deny]\noutcome = "failed"', "deny.outcome: belongs in an allow table"),
         ("deny = 3", "deny: a table is wanted, not a whole number"),
@@ -239,6 +240,34 @@ def test_values(told: Loader, key: str, value: str, wrong: str) -> None:
 )
 def test_repeats_rate_and_outcome(told: Loader, content: str, wrong: str) -> None:
     assert reason(told, content) == wrong
+
+
+def test_redaction(told: Loader) -> None:
+    assert told("[redaction]").redaction == told("[redaction]\nenabled = true").redaction == Redaction()
+    assert told("redaction.enabled = false").redaction == Redaction(enabled=False)
+    asked = told("""redaction = {patterns = ['corp-[0-9]+', 'x=(?P<secret>.+)'], keep = ['--token=public']}""").redaction
+    assert asked == Redaction(patterns=("(?P<secret>corp-[0-9]+)", "x=(?P<secret>.+)"), keep=("--token=public",))
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [
+        ("pattern = ['a']", "redaction.pattern: no such key; did you mean 'patterns'?"),
+        ("enabled = 1", "redaction.enabled: true or false is wanted, not 1"),
+        ("patterns = 'a'", "redaction.patterns: a list is wanted, not a string"),
+        ("patterns = ['']", "redaction.patterns: a regular expression is wanted, not ''"),
+        ("patterns = ['a', 'a']", "redaction.patterns: 'a' is there twice"),
+        ("patterns = ['[a']", "redaction.patterns: '[a': missing ]: [a)"),
+        ("patterns = ['(?!a)']", "redaction.patterns: '(?!a)': invalid perl operator: (?!"),
+        ("patterns = ['(a)']", "redaction.patterns: '(a)': a group is to be (?:...), or (?P<secret>...) for what is masked"),
+        ("patterns = ['a*']", "redaction.patterns: 'a*': it matches nothing at all, and so everywhere"),
+        ("keep = ['(a']", "redaction.keep: '(a': missing ): (a"),
+        (f"patterns = {[str(number) for number in range(65)]}", "redaction.patterns: these are more than 64"),
+        ("enabled = false\nkeep = ['a']", "redaction.enabled: false leaves nothing to the patterns that are given beside it"),
+    ],
+)
+def test_redaction_that_cannot_be_followed(told: Loader, content: str, wrong: str) -> None:
+    assert reason(told, f"[redaction]\n{content}") == wrong
 
 
 @pytest.mark.parametrize(("written", "ns"), [("0s", 0), ("250ms", 250 * 10**6), ("90s", 90 * 10**9), ("60m", 3600 * 10**9), ("1h", 3600 * 10**9)])
@@ -373,11 +402,14 @@ def test_the_example_changes_nothing_as_it_stands(told: Loader) -> None:
 
 def test_the_example_has_every_key_and_all_of_it_works(told: Loader) -> None:
     text = re.sub(r"^#(?=[a-z])", "", (ROOT / "deploy/node.toml").read_text(), flags=re.MULTILINE)
-    rules = told(text).rules
+    policy = told(text)
+    rules = policy.rules
+    assert len(policy.redaction.patterns) == len(policy.redaction.keep) == 2
     assert rules["connect"].allow.networks
     assert rules["mount"].rate == Rate(1000, 5000)
     assert rules["open"].rate == Rate(5000, 5000)
-    assert set(re.findall(r"^(\w+) = ", text, re.MULTILINE)) == {"probes", *KEYS, "window", "per_second", "burst", "all"}
+    others = {"probes", "window", "per_second", "burst", "all", "enabled", "patterns", "keep"}
+    assert set(re.findall(r"^(\w+) = ", text, re.MULTILINE)) == {*KEYS, *others}
 
 
 def test_the_page_tells_which_keys_make_sense() -> None:

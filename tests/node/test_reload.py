@@ -135,3 +135,27 @@ def test_without_a_file_there_is_nothing_to_read(tmp_path: Path) -> None:
         assert "started without --config" in node.stderr.readline()
         node.send_signal(signal.SIGINT)
         assert node.wait(60) == 0
+
+
+def test_redaction_changes(start: Callable[[str], Running], tmp_path: Path) -> None:
+    node = start('probes = ["execve"]')
+    tool = tmp_path / "work" / "tool"
+    tool.parent.mkdir()
+    tool.symlink_to("/bin/true")
+
+    def told() -> list[tuple[list[str], bool]]:
+        before = len(node.events("execve", tool.parent))
+        subprocess.run([tool, "--token", "hunter2", "corp-1"], check=True)
+        node.wait(lambda: len(node.events("execve", tool.parent)) > before)
+        return [(row["argv"][1:], row["redacted"]) for row in node.events("execve", tool.parent)[before:]]
+
+    assert told() == [(["--token", "***", "corp-1"], True)]
+    node.reload("redaction.patterns = ['corp-[0-9]']\nprobes = ['execve']", READ_AGAIN)
+    assert told() == [(["--token", "***", "***"], True)]
+    node.reload("redaction.patterns = ['corp-[0-9']\nprobes = ['execve']", "the configuration stays as it was: ")
+    assert f"{node.config}: redaction.patterns: 'corp-[0-9': missing ]" in node.said().splitlines()[-1]
+    assert told() == [(["--token", "***", "***"], True)]
+    node.reload("redaction.keep = ['hunter.']\nprobes = ['execve']", READ_AGAIN)
+    assert told() == [(["--token", "hunter2", "corp-1"], False)]
+    node.reload("redaction.enabled = false\nprobes = ['execve']", "execve, process, nothing masked")
+    assert told() == [(["--token", "hunter2", "corp-1"], False)]

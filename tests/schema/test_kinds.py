@@ -100,7 +100,7 @@ def test_text_is_a_dictionary_of_bytes() -> None:
 @pytest.mark.parametrize(
     ("kind", "columns"),
     [
-        ("execve", "path path_resolved argv argv_truncated exe_memfd exe_upper"),
+        ("execve", "path path_resolved argv argv_truncated exe_memfd exe_upper redacted"),
         ("open", "path path_resolved flags mode dirfd"),
         ("connect", "family protocol daddr dport saddr sport path path_resolved fd name name_source"),
         ("chmod", "path path_resolved mode dirfd fd flags"),

@@ -16,6 +16,7 @@ EXECVE = Kind(
         Column("argv_truncated", Type.BOOL, 22, "Whether `argv` is not all: too long, or, of an exec that failed early, not in memory."),
         Column("exe_memfd", Type.BOOL, 23, "Whether the program that runs now is no file but memory (memfd_create)."),
         Column("exe_upper", Type.BOOL, 24, "Whether the program that runs now is on an overlay's upper layer: in a container, not of its image."),
+        Column("redacted", Type.BOOL, 25, "Whether something in `argv` was masked: a password, a token, a key (docs/REDACTION.md)."),
     ),
     fields=(
         Field("argv_truncated", "u32", "whether argv was cut"),

@@ -1982,6 +1982,11 @@ class Execve(betterproto2.Message):
     Whether the program that runs now is on an overlay's upper layer: in a container, not of its image.
     """
 
+    redacted: "bool" = betterproto2.field(25, betterproto2.TYPE_BOOL)
+    """
+    Whether something in `argv` was masked: a password, a token, a key (docs/REDACTION.md).
+    """
+
 
 default_message_pool.register_message("infrasight.v1", "Execve", Execve)
 
