@@ -8,8 +8,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +16,15 @@ import pytest
 
 from infrasight.kernel import Tracing, syscall_names
 from infrasight.kernel.bpf import Map
-from infrasight.kernel.source import LIMITS
 from infrasight.kernel.syscalls import number
 from infrasight.schema.events.resource import RESOURCE
 from tests import workloads
+from tests.kernel.conftest import Limits
 from tests.kernel.maps import _bpf
 from tests.kernel.tap import Tap, eventually, tapping
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
+ACCOUNTS = ("resource", "syscall_freq")
 COUNTERS = [field.name for field in RESOURCE.fields if field.name != "interval"]
 EXACT = ["mapped_bytes", "unmapped_bytes", "brk_grown_bytes", "brk_shrunk_bytes", "bytes_read", "bytes_written", "bytes_received", "bytes_sent"]
 """What a program knows of itself to the byte."""
@@ -181,14 +180,14 @@ def test_a_process_that_ran_before_counting_began() -> None:
     """And one while it did not: only what it does after that is in its account. Switched off and on, everything begins with nothing."""
     old, paused, other = (Held("--cpu-ms", 300, "--files", 101) for _ in range(3))
     old.work()
-    with tapping(("resource", "syscall_freq")) as tap:
+    with tapping(ACCOUNTS) as tap:
         paused.work()
         seen = used(tap.tracing, paused.pid)
         assert seen["cpu_ns"] >= 3e8
         tap.tracing.apply(())
         assert not any(accounts.running for accounts in tap.tracing.accounts.values())
         other.work()
-        tap.tracing.apply(("resource", "syscall_freq"))
+        tap.tracing.apply(ACCOUNTS)
         assert [live(tap.tracing, kind, paused.pid) for kind in tap.tracing.accounts] == [[], []]
         for held in (old, paused, other):
             tap.follow(held.pid)
@@ -253,7 +252,7 @@ def test_each_process_has_its_own(tap: Tap, tmp_path: Path) -> None:
 
 def test_who_has_none() -> None:
     """This process, and what it starts; kernel threads. What a child of it starts does."""
-    with tapping(("resource", "syscall_freq"), self_pid=os.getpid()) as tap:
+    with tapping(ACCOUNTS, self_pid=os.getpid()) as tap:
         child = subprocess.Popen(["/bin/sh", "-c", "echo; /bin/cat; exit"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert child.stdout
         child.stdout.readline()
@@ -276,19 +275,10 @@ def is_kernel_thread(pid: int) -> bool:
         return False
 
 
-@contextmanager
-def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **limits: int) -> Iterator[Tap]:
-    """Trace with so few places."""
-    assert limits.keys() <= LIMITS.keys()
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
-    (tmp_path / "sitecustomize.py").write_text(f"import infrasight.kernel.source as s\ns.LIMITS.update({limits!r})\n")
-    with tapping(("resource", "syscall_freq")) as tap:
-        yield tap
-
-
-def test_more_processes_than_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_processes_than_places(limits: Limits) -> None:
     """They are counted as others are, also those whose place becomes free meanwhile."""
-    with limited(tmp_path, monkeypatch, RESOURCE_PLACES=2, SYSCALL_FREQ_PLACES=2, METER_PLACES=2) as tap:
+    limits(RESOURCE_PLACES=2, SYSCALL_FREQ_PLACES=2, METER_PLACES=2)
+    with tapping(ACCOUNTS) as tap:
         all_held = [Held("--cpu-ms", 40 + 10 * k, "--files", 7 * k) for k in range(9)]
         said = [held.work() for held in all_held]
         for held in all_held:
@@ -303,9 +293,10 @@ def test_more_processes_than_places(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.serial  # it would fill the rings of others too
-def test_threads_that_race_for_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_race_for_a_place(limits: Limits) -> None:
     """Nothing is lost between them, nor counted twice; a process that comes to have two accounts is told with both."""
-    with limited(tmp_path, monkeypatch, RESOURCE_PLACES=1, SYSCALL_FREQ_PLACES=1, METER_PLACES=1) as tap:
+    limits(RESOURCE_PLACES=1, SYSCALL_FREQ_PLACES=1, METER_PLACES=1)
+    with tapping(ACCOUNTS) as tap:
         for _ in range(20):
             child = subprocess.Popen([workloads.build("frequent"), "--rounds", "150", "--threads", "16"], stdout=subprocess.PIPE)
             assert child.stdout
@@ -319,9 +310,9 @@ def test_threads_that_race_for_a_place(tmp_path: Path, monkeypatch: pytest.Monke
         assert tap.tracing.losses() == {}
 
 
-def test_no_room_for_another_account_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = {"SYSCALL_FREQ_PLACES": 1, "SYSCALL_FREQ_DISPLACED": 2, "RESOURCE_PLACES": 1, "RESOURCE_DISPLACED": 2}
-    with limited(tmp_path, monkeypatch, **limits) as tap:
+def test_no_room_for_another_account_is_counted(limits: Limits) -> None:
+    limits(SYSCALL_FREQ_PLACES=1, SYSCALL_FREQ_DISPLACED=2, RESOURCE_PLACES=1, RESOURCE_DISPLACED=2)
+    with tapping(ACCOUNTS) as tap:
         held = [Held() for _ in range(5)]
         for each in held:
             each.end()
