@@ -39,6 +39,9 @@ LIMITS = {
     "RESOURCE_DISPLACED": 65536,
     "METER_PLACES": 16384,
     "METER_DISPLACED": 131072,
+    # Accounts of processes that have ended, when there are more at once than their ring holds; memory is taken for those that there are.
+    "SYSCALL_FREQ_ENDED": 32768,
+    "RESOURCE_ENDED": 32768,
     # Users, names, cgroups, paths, networks: so many of each on all lists together, twice, since new ones are put in before old ones are taken out.
     "LISTED_MAX": 2048,
     # Events that are remembered so that their repeats are known, and cgroups times probes whose rate is watched; the longest unused are forgotten.

@@ -1,6 +1,7 @@
 """Accounts of processes, on the real kernel: against what /proc and getrusage say of the same process at the same moment, what strace counts, and
 what the programs know themselves."""
 
+import asyncio
 import json
 import os
 import re
@@ -14,14 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from infrasight.kernel import Tracing, syscall_names
+from infrasight.kernel import Records, Tracing, syscall_names, trace
 from infrasight.kernel.bpf import Map
 from infrasight.kernel.syscalls import number
+from infrasight.node.growth import Growth
+from infrasight.node.identity import Identity
 from infrasight.schema.events.resource import RESOURCE
 from tests import workloads
 from tests.kernel.conftest import Limits
 from tests.kernel.maps import _bpf
-from tests.kernel.tap import Tap, eventually, tapping
+from tests.kernel.tap import Tap, eventually, not_of_others, tapping
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
 ACCOUNTS = ("resource", "syscall_freq")
@@ -319,6 +322,95 @@ def test_no_room_for_another_account_is_counted(limits: Limits) -> None:
         assert {("resource", "accounts_full"), ("syscall_freq", "accounts_full")} <= tap.tracing.losses().keys()
 
 
+def crowd(count: int, calls: int) -> int:
+    """So many processes, which make calls and then all end at once: the id of their parent, which has ended too."""
+    command = [workloads.build("crowd"), "--count", str(count), "--calls", str(calls)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    said = json.loads(process.stdout.readline())
+    assert said["processes"] == count, os.strerror(said["errno"])
+    process.stdin.close()
+    assert process.wait() == 0
+    process.stdout.close()
+    return process.pid
+
+
+def living(tracing: Tracing, kind: str, parent: int) -> int:
+    """How many accounts there are now of its children."""
+    return sum(int(np.count_nonzero(records["ppid"] == parent)) for records in tracing.accounts[kind].read())
+
+
+@pytest.mark.serial  # it would fill the rings of others too
+@pytest.mark.parametrize("room", [32768, 100], ids=["room elsewhere", "no room"])
+def test_ends_that_find_the_ring_full(room: int, limits: Limits) -> None:
+    """Nobody reads while more processes end than a ring holds: all are told all the same, each once, as they were; or they are counted."""
+    limits(RESOURCE_ENDED=room, SYSCALL_FREQ_ENDED=room)
+    count, made = 5003, 7
+    tracing = asyncio.run(trace(ACCOUNTS, self_pid=0, rules=not_of_others()))
+    with tracing:
+        parent = crowd(count, made)
+        for kind, accounts in tracing.accounts.items():
+            eventually(lambda kind=kind: not living(tracing, kind, parent))
+            (ring,) = [ring for ring in tracing.rings if ring.name == kind]
+            ends = [records for _, records in ring.take(ring.end(), 1 << 30)]
+            in_the_ring = sum(map(len, ends))
+            more = True
+            while more:
+                records, more = accounts.take_ended()
+                ends += [] if records is None else [records]
+            mine = [records[records["ppid"] == parent] for records in ends]
+            told = Counter(pid for records in mine for pid in records["pid"].tolist())
+            lost = tracing.losses().get((kind, "ring_full"), 0)
+            assert set(told.values()) == {1}
+            assert len(told) <= count <= len(told) + lost
+            assert bool(lost) == (room < count - in_the_ring)
+            assert sum(map(len, ends)) <= in_the_ring + room
+            for records in mine:
+                assert (records["comm"] == b"crowd").all()
+                assert ((records["enter_ns"] > 0) & (records["enter_ns"] + records["latency_ns"] < time.monotonic_ns())).all()
+                if kind == "syscall_freq":
+                    assert (records["calls"][:, number("getppid")] == made).all()
+            assert accounts.take_ended() == (None, False)
+
+
+@pytest.mark.serial  # it would fill the rings of others too
+def test_what_ends_while_all_are_looked_at_is_told_once() -> None:
+    """The ring is full, and accounts are read while they are put aside: the rows of each process add up to what it did."""
+    count, made = 5003, 7
+    tracing = asyncio.run(trace(("syscall_freq",), self_pid=os.getpid(), rules=not_of_others()))
+    growth, told, looks = Growth(("calls",), Identity("node", "boot")), Counter[tuple[int, int]](), 0
+
+    def tell(records: Records, *, final: bool) -> None:
+        grown = growth.of(records, np.full(len(records), time.monotonic_ns(), np.uint64), final)
+        if grown:
+            rows = grown.rows(final)
+            mine = rows[(rows["number"] == number("getppid")) & (rows["comm"] == b"crowd")]
+            for pid, start_ns, calls in zip(mine["pid"].tolist(), mine["start_ns"].tolist(), mine["count"].tolist(), strict=True):
+                told[pid, start_ns] += calls
+
+    with tracing:
+        accounts = tracing.accounts["syscall_freq"]
+        command = f"{workloads.build('crowd')} --count {count} --calls {made} < /dev/null; exit $?"
+        with subprocess.Popen(["/bin/sh", "-c", command], stdout=subprocess.DEVNULL) as process:
+            more = True
+            while process.poll() is None or more:
+                for records in accounts.read():
+                    tell(records, final=False)
+                records, more = accounts.take_ended()
+                looks += 1
+                if records is not None:
+                    tell(records, final=True)
+        assert process.returncode == 0
+        (ring,) = [ring for ring in tracing.rings if ring.name == "syscall_freq"]
+        for _, records in ring.take(ring.end(), 1 << 30):
+            tell(records, final=True)
+        assert set(told.values()) == {made}
+        assert len(told) == count
+        assert tracing.losses().get(("syscall_freq", "ring_full"), 0) == 0
+        assert looks > 2, "else nothing ended meanwhile"
+
+
 HARMLESS = ("getppid", "gettid", "sched_yield", "fchdir", "openat2", "getuid", "socket", "accept4", "chmod", "lseek")
 """Of the calls of the workload `frequent`, those that its C library does not make."""
 
@@ -386,9 +478,25 @@ def test_maps_are_read_many_values_at_a_time(kind: int, most: int, keys: int) ->
     made.close()
 
 
+@pytest.mark.parametrize("most", [64, 512, 5000])
+def test_a_map_is_emptied_many_values_at_a_time(most: int) -> None:
+    made, found, more = make_map(1, 1000, 24), [], True
+    while more:
+        keys, values, more = made.take(most)
+        assert len(keys) == len(values) <= most
+        numbers = np.ascontiguousarray(keys).view(np.uint32).ravel()
+        assert (np.ascontiguousarray(values).view(np.uint32) == numbers[:, None]).all()
+        found += numbers.tolist()
+    assert sorted(found) == list(range(1000))
+    assert made.all_keys() == []
+    made.close()
+
+
 def test_an_empty_map() -> None:
     made = Map(_bpf(0, b"".join(number.to_bytes(4, "little") for number in (1, 4, 24, 100))), 4, 24)
     assert [len(keys) for keys, _ in made.batches(512)] == [0]
+    keys, _, more = made.take(512)
+    assert (len(keys), more) == (0, False)
     made.close()
 
 
