@@ -445,7 +445,7 @@ def test_calls_are_counted_as_strace_does(threads: tuple[object, ...], tap: Tap,
     assert straced(tmp_path / "all", *rounds).keys() - {"futex"} <= more.keys()
 
 
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="there are no 32-bit calls")
+@pytest.mark.needs("compat")
 def test_calls_of_32_bit_programs_have_their_names(tap: Tap) -> None:
     ours, said = frequent(tap, "--rounds", 101, "--compat")
     nothing, _ = frequent(tap, "--rounds", 0)

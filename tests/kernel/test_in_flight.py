@@ -164,7 +164,7 @@ print(first)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/sys/kernel/ns_last_pid").exists(), reason="the kernel does not let one choose (CONFIG_CHECKPOINT_RESTORE)")
+@pytest.mark.needs("chosen_pid")
 def test_a_pid_that_comes_round_again(tmp_path: Path) -> None:
     """Two processes: of each its own call, its own account, its own identity. Somebody else may take the pid in between."""
     with tapping(("open", "syscall_freq")) as tap:
