@@ -134,12 +134,12 @@ def has(name: str) -> bool:
 
 
 def worker_cgroups() -> dict[str, Path]:
-    """A cgroup for each of the processes that tests are run in at the same time, by name.
+    """A cgroup for each of the processes that this run has its tests in at the same time, by name. Others may run tests on the machine meanwhile.
 
     Tracing sees the whole machine: what one of them does would be in the rings of the others, and fill them (tests/kernel/tap.py).
     """
-    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
-    return {f"gw{number}": _cgroup_mounts()[0] / f"infrasight-tests-gw{number}" for number in range(count)} if has("cgroup2") else {}
+    count, run = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")), os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+    return {f"gw{number}": _cgroup_mounts()[0] / f"infrasight-tests-{run}-gw{number}" for number in range(count)} if has("cgroup2") else {}
 
 
 def pytest_configure() -> None:
