@@ -13,6 +13,7 @@ import os
 import platform
 import shutil
 import socket
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -27,6 +28,8 @@ hypothesis.settings.load_profile("tests")
 _BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}  # linux/arch/*/include/asm/unistd: __NR_bpf
 _BPF_MAP_CREATE = 0  # linux/include/uapi/linux/bpf.h: enum bpf_cmd
 _BPF_MAP_TYPE_RINGBUF = 27  # the same: enum bpf_map_type
+_MNT_DETACH = 2  # linux/include/linux/fs.h
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _can_create_a_ring_buffer() -> bool:
@@ -35,7 +38,7 @@ def _can_create_a_ring_buffer() -> bool:
     if number is None:
         return False
     attributes = (ctypes.c_uint32 * 32)(_BPF_MAP_TYPE_RINGBUF, 0, 0, os.sysconf("SC_PAGE_SIZE"))  # type, key size, value size, bytes
-    fd = ctypes.CDLL(None, use_errno=True).syscall(number, _BPF_MAP_CREATE, attributes, ctypes.sizeof(attributes))
+    fd = _libc.syscall(number, _BPF_MAP_CREATE, attributes, ctypes.sizeof(attributes))
     if fd < 0:
         return False
     os.close(fd)
@@ -81,6 +84,20 @@ def _takes_32_bit_calls() -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
+def _can_mount() -> bool:
+    """Whether this process may mount a file system, asked by mounting one."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.fsencode(directory)
+        if _libc.mount(b"none", path, b"tmpfs", 0, None):
+            return False
+        _libc.umount2(path, _MNT_DETACH)
+        return True
+
+
+def _module(name: str) -> Callable[[], bool]:
+    return lambda: importlib.util.find_spec(name) is not None
+
+
 def _command(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None
 
@@ -90,8 +107,10 @@ CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "btf": (lambda: os.access("/sys/kernel/btf/vmlinux", os.R_OK), "a kernel with CONFIG_DEBUG_INFO_BTF"),
     "tracefs": (lambda: Path("/sys/kernel/tracing/events/syscalls").is_dir(), "mount -t tracefs none /sys/kernel/tracing"),
     "bpf": (_can_create_a_ring_buffer, "a kernel that lets this user create BPF ring buffers"),
-    "bcc": (lambda: importlib.util.find_spec("bcc") is not None, "apt-get install python3-bpfcc"),
+    "bcc": (_module("bcc"), "apt-get install python3-bpfcc"),
     "compat": (_takes_32_bit_calls, "x86-64, and a kernel with CONFIG_IA32_EMULATION"),
+    "chosen_pid": (lambda: os.access("/proc/sys/kernel/ns_last_pid", os.W_OK), "a kernel with CONFIG_CHECKPOINT_RESTORE, and root"),
+    "mount": (_can_mount, "the right to mount a tmpfs (CAP_SYS_ADMIN)"),
     "cgroup2": (_can_make_a_cgroup, "a writable cgroup v2 hierarchy: mount -t cgroup2 none /sys/fs/cgroup/unified"),
     "ipv6": (_has_ipv6, "an IPv6 loopback address"),
     "apt": (_command("apt-get"), "Debian or a relative of it"),
@@ -101,6 +120,9 @@ CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "strace": (_command("strace"), "apt-get install strace"),
     "busybox": (_command("busybox"), "apt-get install busybox-static"),
     "ip": (_command("ip"), "apt-get install iproute2"),
+    "pandas": (_module("pandas"), "pip install pandas, which pyarrow makes nanosecond times with"),
+    "grpc_tools": (_module("grpc_tools"), "pip install grpcio-tools"),
+    "betterproto2_compiler": (_module("betterproto2_compiler"), "pip install betterproto2_compiler"),
 }
 _SKIPPED = "missing capability "
 
@@ -112,12 +134,12 @@ def has(name: str) -> bool:
 
 
 def worker_cgroups() -> dict[str, Path]:
-    """A cgroup for each of the processes that tests are run in at the same time, by name.
+    """A cgroup for each of the processes that this run has its tests in at the same time, by name. Others may run tests on the machine meanwhile.
 
     Tracing sees the whole machine: what one of them does would be in the rings of the others, and fill them (tests/kernel/tap.py).
     """
-    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
-    return {f"gw{number}": _cgroup_mounts()[0] / f"infrasight-tests-gw{number}" for number in range(count)} if has("cgroup2") else {}
+    count, run = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")), os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+    return {f"gw{number}": _cgroup_mounts()[0] / f"infrasight-tests-{run}-gw{number}" for number in range(count)} if has("cgroup2") else {}
 
 
 def pytest_configure() -> None:

@@ -2,6 +2,7 @@
  * What a process has done, summed up in the kernel: a record that grows as long as the process lives, and is told when it ends. The node looks at all of
  * them from time to time meanwhile (infrasight/kernel/accounts.py). A template, as places.h.
  */
+BPF_F_TABLE("hash", struct ended, struct @_place, @_ended, $_ENDED, BPF_F_NO_PREALLOC);
 
 /* Whether the current process is to have one: not we, and not kernel threads. */
 static __always_inline bool @_wanted(u64 task, u32 tgid)
@@ -57,17 +58,34 @@ static __always_inline struct @ *@_account(u64 task, bool open)
     return account;
 }
 
-/* What there is of one account goes into the ring. */
-static __always_inline void @_tell(struct @ *account)
+/* The ring has no room: the account goes to a map, from which the node takes it as it does from the ring. It is counted first, so that it is looked for. */
+static __always_inline void @_put_aside(u64 owner, struct @_place *place)
+{
+    u32 probe = PROBE_$;
+    u64 *count = put_aside.lookup(&probe);
+    struct ended key = {.owner = owner, .enter_ns = place->value.enter_ns};
+    if (!count)
+        return;
+    place->value.enter_ns = 0; /* it is in the key */
+    __sync_fetch_and_add(count, 1);
+    if (@_ended.insert(&key, place)) {
+        __sync_fetch_and_add(count, -1);
+        lose(PROBE_$, LOST_RING_FULL);
+    }
+}
+
+/* An account has come to its end, and is told. From where it was the node is not to read it any more once it can be read as told. */
+static __always_inline void @_tell(u64 owner, struct @_place *place)
 {
     struct @ *record = @_ring.ringbuf_reserve($_RECORD_BYTES);
+    place->value.latency_ns = bpf_ktime_get_ns() - place->value.enter_ns;
     if (!record) {
-        lose(PROBE_$, LOST_RING_FULL);
+        @_put_aside(owner, place);
         return;
     }
-    bpf_probe_read_kernel(record, sizeof(*record), account);
+    bpf_probe_read_kernel(record, sizeof(*record), &place->value);
     record->probe = PROBE_$;
-    record->latency_ns = bpf_ktime_get_ns() - record->enter_ns;
+    place->value.enter_ns = 0;
     @_ring.ringbuf_submit(record, @_wakeup());
 }
 
@@ -90,8 +108,8 @@ static __always_inline void @_settle(u64 task)
     u32 tgid = FIELD(u32, task, TASK_TGID), place = tgid & ($_PLACES - 1);
     struct @_place *placed = @_places.lookup(&place), *displaced = @_displaced.lookup(&owner);
     if (placed && placed->owner == owner && placed->value.enter_ns)
-        @_tell(&placed->value);
+        @_tell(owner, placed);
     if (displaced && displaced->value.enter_ns)
-        @_tell(&displaced->value);
+        @_tell(owner, displaced);
     @_leave(owner, tgid);
 }

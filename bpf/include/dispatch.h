@@ -94,7 +94,10 @@ static __always_inline u32 call_number(struct bpf_raw_tracepoint_args *ctx, u64 
     return ctx->args[1];
 }
 
-/* What the program on entry, on_sys_enter, does last; the loader writes it, since the probes that are told of every call come first in it. */
+/*
+ * What the programs on entry do last; the loader writes them, since the probes that are told of every call come first: on_sys_enter, and on_sys_enter_alone,
+ * without those, for when the kernel refuses it.
+ */
 static __always_inline void begin_call(struct bpf_raw_tracepoint_args *ctx, u64 task, u32 number)
 {
     u32 *interest = interests.lookup(&number);

@@ -20,11 +20,15 @@ READ_AT_ONCE = 512
 _TAKEN_BYTES = 16
 """Behind what is kept in a place: whose it is, and how many reach for it (bpf/include/places.h). All zero when it is free."""
 
+_ENDED = np.dtype([("owner", "<u8"), ("enter_ns", "<u8")])
+"""struct ended of bpf/include/counting.h."""
+
 
 def account_maps() -> list[str]:
     """Names of the maps that the node reads and writes."""
     kept = [name for kind in KINDS.values() if kind.account for name in places(kind.name)]
-    return ["intervals", "counting_since", *(f"{name}_{part}" for name in kept for part in ("places", "displaced"))]
+    ended = [f"{kind.name}_ended" for kind in KINDS.values() if kind.account]
+    return ["intervals", "counting_since", "put_aside", *ended, *(f"{name}_{part}" for name in kept for part in ("places", "displaced"))]
 
 
 def _as(values: npt.NDArray[np.uint8], dtype: np.dtype[np.void]) -> npt.NDArray[np.void]:
@@ -33,12 +37,14 @@ def _as(values: npt.NDArray[np.uint8], dtype: np.dtype[np.void]) -> npt.NDArray[
 
 
 class Accounts:
-    """Those of one kind, in the maps `<kind>_places` and `<kind>_displaced`. Owns no descriptor."""
+    """Those of one kind, in the maps `<kind>_places` and `<kind>_displaced`, and `<kind>_ended` for those whose processes have ended while the ring
+    was full. Owns no descriptor."""
 
     def __init__(self, kind: Kind, maps: Mapping[str, Map]) -> None:
         self.layout: Layout = layout(kind)
         self._places, self._displaced = maps[f"{kind.name}_places"], maps[f"{kind.name}_displaced"]
         self._kept = [(maps[f"{name}_places"], maps[f"{name}_displaced"]) for name in places(kind.name)]
+        self._ended, self._put_aside, self._taken = maps[f"{kind.name}_ended"], maps["put_aside"], 0
         self._intervals, self._since = maps["intervals"], maps["counting_since"]
         self._probe = PROBES.index(kind.name).to_bytes(4, "little")
         stride = self._places.value_bytes
@@ -82,3 +88,14 @@ class Accounts:
                     held.clear()
         if any(map(len, held)):
             yield Records.gather(self.layout, np.concatenate(held))
+
+    def take_ended(self) -> tuple[Records | None, bool]:
+        """Records of ends that found no room in the ring, `READ_AT_ONCE` at most, and whether there may be more. They are told so, and only once."""
+        put_aside = int.from_bytes(self._put_aside.lookup(self._probe) or b"", "little")
+        if put_aside == self._taken:
+            return None, False
+        keys, values, more = self._ended.take(READ_AT_ONCE)
+        self._taken += len(keys)
+        accounts = _as(values, self._dtype)
+        accounts["enter_ns"] = keys.view(_ENDED)["enter_ns"].ravel()
+        return (Records.gather(self.layout, accounts) if len(keys) else None), more

@@ -17,7 +17,7 @@ from infrasight.errors import KernelError
 
 _NUMBER = {"x86_64": 321, "aarch64": 280}
 """Number of the bpf system call (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h)."""
-_MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _PROG_LOAD, _INFO, _ATTACH_RAW, _LOOKUP_BATCH = 0, 1, 2, 3, 4, 5, 15, 17, 24
+_MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _PROG_LOAD, _INFO, _ATTACH_RAW, _LOOKUP_BATCH, _TAKE_BATCH = 0, 1, 2, 3, 4, 5, 15, 17, 24, 25
 """Commands, enum bpf_cmd of include/uapi/linux/bpf.h."""
 _PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 """Number of the perf_event_open system call."""
@@ -96,6 +96,17 @@ def _bpf(command: int, request: ctypes.Structure) -> int:
 
 def _is(error: KernelError, number: int) -> bool:
     return isinstance(error.__cause__, OSError) and error.__cause__.errno == number
+
+
+def _some(command: int, request: _Batch) -> bool:
+    """Have a part of a map copied; whether there is more."""
+    try:
+        _bpf(command, request)
+    except KernelError as error:
+        if not _is(error, errno.ENOENT):
+            raise
+        return False
+    return True
 
 
 def possible_cpus() -> int:
@@ -198,21 +209,26 @@ class Map:
 
     def batches(self, most: int) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]:
         """Keys (n, key_bytes) and values (n, value_bytes) of the whole map, up to `most` at a time. The arrays are used again for the next ones."""
-        keys = np.empty((most, self.key_bytes), np.uint8)
-        values = np.empty((most, self.value_bytes), np.uint8)
-        position = np.zeros(max(self.key_bytes, 8), np.uint8)
-        request = _Batch(0, position.ctypes.data, keys.ctypes.data, values.ctypes.data, most, self.fd)
+        keys, values, position, request = self._room(most)
         more = True
         while more:
             request.count = most
-            try:
-                _bpf(_LOOKUP_BATCH, request)
-            except KernelError as error:
-                if not _is(error, errno.ENOENT):
-                    raise
-                more = False
+            more = _some(_LOOKUP_BATCH, request)
             yield keys[: request.count], values[: request.count]
             request.in_batch = position.ctypes.data
+
+    def take(self, most: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], bool]:
+        """Up to `most` keys and values, likewise, of a hash map, which are not in it any more; and whether there may be more."""
+        keys, values, _position, request = self._room(most)
+        more = _some(_TAKE_BATCH, request)
+        return keys[: request.count], values[: request.count], more
+
+    def _room(self, most: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8], _Batch]:
+        """Room for keys, values and how far one has come, and a request that fills it, to be kept together."""
+        keys, values = np.empty((most, self.key_bytes), np.uint8), np.empty((most, self.value_bytes), np.uint8)
+        position = np.zeros(max(self.key_bytes, 8), np.uint8)
+        request = _Batch(0, position.ctypes.data, keys.ctypes.data, values.ctypes.data, most, self.fd)
+        return keys, values, position, request
 
     def close(self) -> None:
         """Legal twice."""

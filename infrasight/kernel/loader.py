@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 from infrasight.errors import KernelError
@@ -19,12 +20,12 @@ from infrasight.kernel.bpf import PERF_EVENT, TRACEPOINT, Map, ProgramRefused, c
 from infrasight.kernel.btf import Btf
 from infrasight.kernel.compiler import Module, compile_module, compiled, with_descriptors
 from infrasight.kernel.offsets import constants
-from infrasight.kernel.source import Program, hooks, program
+from infrasight.kernel.source import ON_ENTRY, ON_ENTRY_ALONE, Program, hooks, program
 from infrasight.kernel.syscalls import compat_numbers, number
 from infrasight.schema.kinds import ALWAYS
 
-DISPATCHERS = {"sys_exit": "on_sys_exit", "sys_enter": "on_sys_enter"}
-"""Tracepoints, and the programs of bpf/include/dispatch.h for them."""
+DISPATCHERS: dict[str, tuple[str, ...]] = {"sys_exit": ("on_sys_exit",), "sys_enter": (ON_ENTRY, ON_ENTRY_ALONE)}
+"""Tracepoints, and the programs of bpf/include/dispatch.h for them: the second is for when the kernel refuses the first."""
 FDS_PER_MESSAGE = 250
 """SCM_MAX_FD is 253 (include/net/scm.h)."""
 
@@ -53,7 +54,7 @@ def _failing(probes: list[str], flags: list[str], reason: str) -> dict[str, str]
 
 def _module_of(probes: list[str], flags: list[str]) -> tuple[Module, list[Program]]:
     text, programs = program(probes)
-    return compiled(text, flags, [*(each.function for each in programs), *DISPATCHERS.values()]), programs
+    return compiled(text, flags, [*(each.function for each in programs), *chain(*DISPATCHERS.values())]), programs
 
 
 def _compiled(probes: list[str], flags: list[str]) -> tuple[Module, list[Program], dict[str, str]]:
@@ -129,11 +130,19 @@ class _Loading:
 
     def dispatchers(self) -> None:
         """The programs that see all calls. Nothing is to begin that would not be seen to end, so the exit is attached first. KernelError when one is
-        refused."""
+        refused that all probes need; the one on entry goes on without what is told of every call."""
         every = [hook for probe in self._probes for hook in hooks(probe) if hook.how == "every"]
-        for name, function in DISPATCHERS.items():
-            told = every if name == "sys_enter" else []
-            self.event("raw", name, [hook.probe for hook in told], self.load(function, name), calls=True)
+        for name, (function, *alone) in DISPATCHERS.items():
+            told = every if alone else []
+            try:
+                fd = self.load(function, name)
+            except KernelError as error:
+                if not told:
+                    raise
+                fd = self.load(alone[0], name)
+                self.failed |= {hook.probe: str(error) for hook in told}
+                told = []
+            self.event("raw", name, [hook.probe for hook in told], fd, calls=True)
             self.attached += [f"{hook.probe} {hook.place}" for hook in told]
 
 

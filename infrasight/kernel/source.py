@@ -17,6 +17,8 @@ TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 INCLUDES = ("kernel.h", "hooks.h", "emit.h", "filter.h", "calls.h", "paths.h", "draft.h", "prefixes.h", "sockets.h", "dispatch.h", "counting.h")
 FILTERS = ("pass_who", "pass_paths", "pass_rate")
 """Programs of bpf/include that rules are followed in, for all probes."""
+ON_ENTRY, ON_ENTRY_ALONE = "on_sys_enter", "on_sys_enter_alone"
+"""The program on entry to all system calls, and the same without what probes do there, should the kernel refuse that."""
 LIMITS = {
     "CALL_NUMBERS": CALL_NUMBERS,
     # Places for calls in flight, a power of two; 72 bytes of kernel memory each.
@@ -37,6 +39,9 @@ LIMITS = {
     "RESOURCE_DISPLACED": 65536,
     "METER_PLACES": 16384,
     "METER_DISPLACED": 131072,
+    # Accounts of processes that have ended, when there are more at once than their ring holds; memory is taken for those that there are.
+    "SYSCALL_FREQ_ENDED": 32768,
+    "RESOURCE_ENDED": 32768,
     # Users, names, cgroups, paths, networks: so many of each on all lists together, twice, since new ones are put in before old ones are taken out.
     "LISTED_MAX": 2048,
     # Events that are remembered so that their repeats are known, and cgroups times probes whose rate is watched; the longest unused are forgotten.
@@ -138,10 +143,10 @@ def _call_program(how: str, call: str, hooks: list[Hook]) -> tuple[str, Program]
     return f"\n{head}\n{{\n    struct call *call = call_current();\n    if (!call)\n        return 0;\n{done}{calls}    return 0;\n}}\n", program
 
 
-def _entry_program(hooks: list[Hook]) -> str:
-    """The program on entry to all system calls, `on_sys_enter`: what is told of every one, then what only those wanted are for."""
+def _entry_program(function: str, hooks: list[Hook]) -> str:
+    """A program on entry to all system calls: what is told of every one, then what only those wanted are for."""
     calls = "".join(f"    {hook.function}(task, number);\n" for hook in hooks)
-    head = "int on_sys_enter(struct bpf_raw_tracepoint_args *ctx)\n{\n    u64 task = current_task();\n    u32 number = call_number(ctx, task);\n"
+    head = f"int {function}(struct bpf_raw_tracepoint_args *ctx)\n{{\n    u64 task = current_task();\n    u32 number = call_number(ctx, task);\n"
     return f"\n{head}{calls}    begin_call(ctx, task, number);\n    return 0;\n}}\n"
 
 
@@ -172,7 +177,8 @@ def program(probes: Iterable[str]) -> tuple[str, list[Program]]:
             text, each = _call_program(how, call, [hook for hook in kept if (hook.how, hook.name) == (how, call)])
             texts.append(text)
             programs.append(each)
-    texts.append(_entry_program([hook for hook in kept if hook.how == "every"]))
+    texts.append(_entry_program(ON_ENTRY, [hook for hook in kept if hook.how == "every"]))
+    texts.append(_entry_program(ON_ENTRY_ALONE, []))
     return "\n".join(texts), programs
 
 

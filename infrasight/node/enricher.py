@@ -210,7 +210,7 @@ class Enricher(Actor):
         for layout, records in drain.accounts:
             yield from self._grown(layout.kind.name, records, np.full(len(records), drain.looked_ns, np.uint64), drain.wall_offset_ns, final=False)
         if drain.swept:
-            self._growth[drain.swept].looked(drain.looked_ns)
+            self._growth[drain.swept].looked()
         data = sorted(drain.data, key=lambda each: each[0].kind is not DNS)
         for layout, records in data:
             if layout.kind.account:

@@ -11,8 +11,9 @@ from infrasight.kernel import Records
 from infrasight.node.identity import Identity
 from infrasight.schema import Kind
 
-Seen = tuple[int, bytes]
-"""When a process was last looked at (monotonic, ns), and of its counters those that are not zero, packed: there can be tens of thousands."""
+Seen = tuple[int, int, bytes]
+"""In which sweep, and when (monotonic, ns), a process was last looked at, and of its counters those that are not zero, packed: there can be tens of
+thousands."""
 _COUNTER = np.dtype([("place", "<u2"), ("count", "<u8")])
 _MIX = 0x9E3779B97F4A7C15
 """An odd constant (splitmix64)."""
@@ -52,7 +53,7 @@ class Growth:
         self._counters, self._identity = counters, identity
         # By process and by when its account was opened: in a race of its threads a process can come to have two.
         self._seen: dict[int, Seen] = {}
-        self._looked_ns = 0
+        self._sweep = 0
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -70,7 +71,7 @@ class Growth:
         first, now, most = accounts["enter_ns"].tolist(), now_ns.tolist(), np.iinfo(grown.dtype).max // 2
         kept = np.ones(len(accounts), bool)
         for row, key in enumerate(keys.tolist()):
-            since_ns, packed = self._seen.pop(key, (first[row], b""))
+            _, since_ns, packed = self._seen.pop(key, (0, first[row], b""))
             before = np.frombuffer(packed, _COUNTER)
             grown[row, before["place"]] -= before["count"].astype(grown.dtype)
             spans[row] = max(now[row] - since_ns, 0)
@@ -78,15 +79,15 @@ class Growth:
                 continue
             sound = bool(grown[row].any() and not (grown[row] > most).any())
             kept[row] = sound
-            self._seen[key] = now[row], _packed(totals[row]) if sound else packed
+            self._seen[key] = self._sweep, now[row], _packed(totals[row]) if sound else packed
         told = with_columns(accounts, enter_ns=now_ns)[kept]
         return Grown(self._counters, told, grown[kept].astype(np.uint64), spans[kept]) if kept.any() else None
 
-    def looked(self, now_ns: int) -> None:
-        """All accounts have been looked at, now. Those of which nothing was seen since the last time have ended, and their end was lost."""
-        for key in [key for key, (looked_ns, *_) in self._seen.items() if looked_ns < self._looked_ns]:
+    def looked(self) -> None:
+        """All accounts have been looked at. Those of which nothing was seen in this sweep and the one before have ended, and their end was lost."""
+        for key in [key for key, (sweep, *_) in self._seen.items() if sweep < self._sweep - 1]:
             del self._seen[key]
-        self._looked_ns = now_ns
+        self._sweep += 1
 
 
 def _packed(counters: npt.NDArray[Any]) -> bytes:

@@ -48,7 +48,7 @@ class Reader(Actor):
         self._accounts_due_s = time.monotonic() + interval_s
         self._looked_cpu_s = time.process_time()
         self._sweep: Sweep = iter(())
-        self._sweeping = False
+        self._sweeping = self._ends_left = False
         self._stopping = False
         self._lost: dict[tuple[str, str], int] = {}
         self._losses_read_s = 0.0
@@ -74,13 +74,14 @@ class Reader(Actor):
         self._tracing.detach()
         self._sweeping = False
         self._losses_read_s = self._accounts_due_s = 0.0
-        while await self._look():
-            self._accounts_due_s = math.inf
+        self._interval_s = math.inf  # accounts once more, and then no more
+        while await self._look() or self._accounts_due_s < math.inf:
+            pass
 
     def _something(self) -> bool:
         """Whether a look would find anything: asked 22 times a second by a node that has nothing to do."""
         now = time.monotonic()
-        due = self._sweeping or now - self._losses_read_s >= LOSS_EVERY_S or now >= self._accounts_due_s
+        due = self._sweeping or self._ends_left or now - self._losses_read_s >= LOSS_EVERY_S or now >= self._accounts_due_s
         return due or any(ring.fill() for ring in self._tracing.rings)
 
     async def _look(self) -> bool:
@@ -98,16 +99,17 @@ class Reader(Actor):
         used_s = time.process_time() - self._looked_cpu_s
         self._looked_cpu_s += used_s
         least_s, most_s = self._patience_s if found and not self._attention.watched else (IDLE_S, IDLE_S)
-        return SWEEP_S if self._sweeping else min(max(used_s / SHARE, least_s), most_s)
+        return SWEEP_S if self._sweeping or self._ends_left else min(max(used_s / SHARE, least_s), most_s)
 
     def _drain(self) -> Drain:
         # Accounts before the rings: one that is settled meanwhile is found there, and is then the newer.
-        looked_ns = whole_until_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        looked_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         accounts, swept = self._accounts()
+        data = self._ends()
+        whole_until_ns = 0 if self._ends_left else looked_ns
         # How far the events go is fixed before process life is read: so the fork of every process in them has been read when they are.
         ends = [(ring, ring.end()) for ring in self._tracing.rings if ring.name != LIFE]
         life = [records for ring in self._tracing.rings if ring.name == LIFE for _, records in self._take(ring, ring.end(), ring.size)]
-        data: list[tuple[Layout, Records]] = []
         for ring, end in ends:
             taken = self._take(ring, end)
             data += taken
@@ -117,9 +119,10 @@ class Reader(Actor):
         return Drain(life, data, self._losses(), accounts, offset_ns, looked_ns, swept, whole_until_ns)
 
     def _accounts(self) -> tuple[list[tuple[Layout, Records]], str]:
-        """Some of the accounts, when they are due, and the kind of which these were the last: one look is not to take so long that the rings fill."""
+        """Some of the accounts, when they are due, and the kind of which these were the last: one look is not to take so long that the rings fill.
+        Not before all ends of before have come: of what is not seen for two sweeps, the end is taken to be lost."""
         if not self._sweeping:
-            if time.monotonic() < self._accounts_due_s:
+            if time.monotonic() < self._accounts_due_s or self._ends_left:
                 return [], ""
             self._accounts_due_s = time.monotonic() + self._interval_s
             self._sweep, self._sweeping = self._swept(), True
@@ -136,8 +139,16 @@ class Reader(Actor):
                 accounts.next_interval()
                 yield None, accounts.layout.kind.name
 
+    def _ends(self) -> list[tuple[Layout, Records]]:
+        """Accounts that have come to their end and found the ring full, some of each kind."""
+        found = [(accounts.layout, *accounts.take_ended()) for accounts in self._tracing.accounts.values()]
+        self._ends_left = any(more for *_, more in found)
+        return self._counted([(layout, records) for layout, records, _ in found if records is not None])
+
     def _take(self, ring: Ring, end: int, most_bytes: int = 0) -> list[tuple[Layout, Records]]:
-        taken = ring.take(end, most_bytes or TAKE_BYTES)
+        return self._counted(ring.take(end, most_bytes or TAKE_BYTES))
+
+    def _counted(self, taken: list[tuple[Layout, Records]]) -> list[tuple[Layout, Records]]:
         for layout, records in taken:
             name = layout.kind.name
             self.events[name] = self.events.get(name, 0) + len(records)

@@ -197,6 +197,9 @@ def test_a_crowd_of_living_processes(watched_system: Watched, size: int) -> None
     log.info(f"after their end: {ended}, lost {lost}, node at most {mib_after:.0f} MiB")
     assert int(ended["calls"]) <= wanted * CALLS <= int(ended["calls"]) + CALLS * lost["syscall_freq"]
     assert int(ended["ended"]) <= wanted <= int(ended["ended"]) + lost["resource"]
+    assert lost == no_room, "an end that finds the ring full is told all the same"
+    nameless = system.count(f"SELECT count() AS n FROM resource {whose} AND final AND exe != '{build('crowd')}'")
+    assert nameless <= watched_system.lost("process"), "and who it was is known still"
     each = f"SELECT process_id, sum(count) AS calls FROM syscall_freq {whose} AND syscall = 'getppid' GROUP BY process_id"
     assert system.count(f"SELECT count() AS n FROM ({each}) WHERE calls > {CALLS}") == 0, "none twice"
     assert max(mib, mib_alive, mib_after) < NODE_MIB_MAX

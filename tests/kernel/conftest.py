@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from infrasight.kernel.source import LIMITS
 from tests.kernel.calls import cgroup_mount
 from tests.kernel.tap import Tap, tapping
 
 PageOnDisk = Callable[[bytes], int]
+InTheLoader = Callable[[str], None]
+Limits = Callable[..., None]
 
 
 @pytest.fixture(scope="package")
@@ -28,6 +31,28 @@ def own_cgroup() -> Iterator[Path]:
     path.mkdir()
     yield path
     path.rmdir()
+
+
+@pytest.fixture
+def in_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InTheLoader:
+    """Has Python code run first in every process that is started from now on, as the loader is."""
+
+    def have(code: str) -> None:
+        (tmp_path / "sitecustomize.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]))
+
+    return have
+
+
+@pytest.fixture
+def limits(in_the_loader: InTheLoader) -> Limits:
+    """Has the loader make maps of these sizes: `limits(CALL_PLACES=4)`."""
+
+    def have(**sizes: int) -> None:
+        assert sizes.keys() <= LIMITS.keys()
+        in_the_loader(f"import infrasight.kernel.source as s\ns.LIMITS.update({sizes!r})\n")
+
+    return have
 
 
 @pytest.fixture
@@ -47,9 +72,7 @@ def page_on_disk(tmp_path: Path) -> PageOnDisk:
 
 @pytest.fixture(scope="package")
 def int80(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[int, int]]:
-    """Makes a 32-bit system call in a program of its own, see int80.c: its process id and what the call returned."""
-    if os.uname().machine != "x86_64":
-        pytest.skip("there are no 32-bit calls")
+    """Makes a 32-bit system call in a program of its own, see int80.c: its process id and what the call returned. Needs "gcc" and "compat"."""
     program = tmp_path_factory.mktemp("int80") / "int80"
     subprocess.run(["gcc", "-O1", "-o", program, Path(__file__).with_name("int80.c")], check=True)
 

@@ -1,6 +1,7 @@
 """Accounts of processes, on the real kernel: against what /proc and getrusage say of the same process at the same moment, what strace counts, and
 what the programs know themselves."""
 
+import asyncio
 import json
 import os
 import re
@@ -8,24 +9,25 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from infrasight.kernel import Tracing, syscall_names
+from infrasight.kernel import Records, Tracing, syscall_names, trace
 from infrasight.kernel.bpf import Map
-from infrasight.kernel.source import LIMITS
 from infrasight.kernel.syscalls import number
+from infrasight.node.growth import Growth
+from infrasight.node.identity import Identity
 from infrasight.schema.events.resource import RESOURCE
 from tests import workloads
+from tests.kernel.conftest import Limits
 from tests.kernel.maps import _bpf
-from tests.kernel.tap import Tap, eventually, tapping
+from tests.kernel.tap import Tap, eventually, not_of_others, tapping
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
+ACCOUNTS = ("resource", "syscall_freq")
 COUNTERS = [field.name for field in RESOURCE.fields if field.name != "interval"]
 EXACT = ["mapped_bytes", "unmapped_bytes", "brk_grown_bytes", "brk_shrunk_bytes", "bytes_read", "bytes_written", "bytes_received", "bytes_sent"]
 """What a program knows of itself to the byte."""
@@ -198,14 +200,14 @@ def test_a_process_that_ran_before_counting_began() -> None:
     """And one while it did not: only what it does after that is in its account. Switched off and on, everything begins with nothing."""
     old, paused, other = (Held("--cpu-ms", 300, "--files", 101) for _ in range(3))
     old.work()
-    with tapping(("resource", "syscall_freq")) as tap:
+    with tapping(ACCOUNTS) as tap:
         paused.work()
         seen = used(tap.tracing, paused.pid)
         assert seen["cpu_ns"] >= 3e8
         tap.tracing.apply(())
         assert not any(accounts.running for accounts in tap.tracing.accounts.values())
         other.work()
-        tap.tracing.apply(("resource", "syscall_freq"))
+        tap.tracing.apply(ACCOUNTS)
         assert [live(tap.tracing, kind, paused.pid) for kind in tap.tracing.accounts] == [[], []]
         for held in (old, paused, other):
             tap.follow(held.pid)
@@ -270,7 +272,7 @@ def test_each_process_has_its_own(tap: Tap, tmp_path: Path) -> None:
 
 def test_who_has_none() -> None:
     """This process, and what it starts; kernel threads. What a child of it starts does."""
-    with tapping(("resource", "syscall_freq"), self_pid=os.getpid()) as tap:
+    with tapping(ACCOUNTS, self_pid=os.getpid()) as tap:
         child = subprocess.Popen(["/bin/sh", "-c", "echo; /bin/cat; exit"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert child.stdout
         child.stdout.readline()
@@ -293,19 +295,10 @@ def is_kernel_thread(pid: int) -> bool:
         return False
 
 
-@contextmanager
-def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **limits: int) -> Iterator[Tap]:
-    """Trace with so few places."""
-    assert limits.keys() <= LIMITS.keys()
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
-    (tmp_path / "sitecustomize.py").write_text(f"import infrasight.kernel.source as s\ns.LIMITS.update({limits!r})\n")
-    with tapping(("resource", "syscall_freq")) as tap:
-        yield tap
-
-
-def test_more_processes_than_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_processes_than_places(limits: Limits) -> None:
     """They are counted as others are, also those whose place becomes free meanwhile."""
-    with limited(tmp_path, monkeypatch, RESOURCE_PLACES=2, SYSCALL_FREQ_PLACES=2, METER_PLACES=2) as tap:
+    limits(RESOURCE_PLACES=2, SYSCALL_FREQ_PLACES=2, METER_PLACES=2)
+    with tapping(ACCOUNTS) as tap:
         all_held = [Held("--cpu-ms", 40 + 10 * k, "--files", 7 * k) for k in range(9)]
         said = [held.work() for held in all_held]
         for held in all_held:
@@ -320,9 +313,10 @@ def test_more_processes_than_places(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.serial  # it would fill the rings of others too
-def test_threads_that_race_for_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_race_for_a_place(limits: Limits) -> None:
     """Nothing is lost between them, nor counted twice; a process that comes to have two accounts is told with both."""
-    with limited(tmp_path, monkeypatch, RESOURCE_PLACES=1, SYSCALL_FREQ_PLACES=1, METER_PLACES=1) as tap:
+    limits(RESOURCE_PLACES=1, SYSCALL_FREQ_PLACES=1, METER_PLACES=1)
+    with tapping(ACCOUNTS) as tap:
         for _ in range(20):
             child = subprocess.Popen([workloads.build("frequent"), "--rounds", "150", "--threads", "16"], stdout=subprocess.PIPE)
             assert child.stdout
@@ -336,13 +330,102 @@ def test_threads_that_race_for_a_place(tmp_path: Path, monkeypatch: pytest.Monke
         assert tap.tracing.losses() == {}
 
 
-def test_no_room_for_another_account_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = {"SYSCALL_FREQ_PLACES": 1, "SYSCALL_FREQ_DISPLACED": 2, "RESOURCE_PLACES": 1, "RESOURCE_DISPLACED": 2}
-    with limited(tmp_path, monkeypatch, **limits) as tap:
+def test_no_room_for_another_account_is_counted(limits: Limits) -> None:
+    limits(SYSCALL_FREQ_PLACES=1, SYSCALL_FREQ_DISPLACED=2, RESOURCE_PLACES=1, RESOURCE_DISPLACED=2)
+    with tapping(ACCOUNTS) as tap:
         held = [Held() for _ in range(5)]
         for each in held:
             each.end()
         assert {("resource", "accounts_full"), ("syscall_freq", "accounts_full")} <= tap.tracing.losses().keys()
+
+
+def crowd(count: int, calls: int) -> int:
+    """So many processes, which make calls and then all end at once: the id of their parent, which has ended too."""
+    command = [workloads.build("crowd"), "--count", str(count), "--calls", str(calls)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    said = json.loads(process.stdout.readline())
+    assert said["processes"] == count, os.strerror(said["errno"])
+    process.stdin.close()
+    assert process.wait() == 0
+    process.stdout.close()
+    return process.pid
+
+
+def living(tracing: Tracing, kind: str, parent: int) -> int:
+    """How many accounts there are now of its children."""
+    return sum(int(np.count_nonzero(records["ppid"] == parent)) for records in tracing.accounts[kind].read())
+
+
+@pytest.mark.serial  # it would fill the rings of others too
+@pytest.mark.parametrize("room", [32768, 100], ids=["room elsewhere", "no room"])
+def test_ends_that_find_the_ring_full(room: int, limits: Limits) -> None:
+    """Nobody reads while more processes end than a ring holds: all are told all the same, each once, as they were; or they are counted."""
+    limits(RESOURCE_ENDED=room, SYSCALL_FREQ_ENDED=room)
+    count, made = 5003, 7
+    tracing = asyncio.run(trace(ACCOUNTS, self_pid=0, rules=not_of_others()))
+    with tracing:
+        parent = crowd(count, made)
+        for kind, accounts in tracing.accounts.items():
+            eventually(lambda kind=kind: not living(tracing, kind, parent))
+            (ring,) = [ring for ring in tracing.rings if ring.name == kind]
+            ends = [records for _, records in ring.take(ring.end(), 1 << 30)]
+            in_the_ring = sum(map(len, ends))
+            more = True
+            while more:
+                records, more = accounts.take_ended()
+                ends += [] if records is None else [records]
+            mine = [records[records["ppid"] == parent] for records in ends]
+            told = Counter(pid for records in mine for pid in records["pid"].tolist())
+            lost = tracing.losses().get((kind, "ring_full"), 0)
+            assert set(told.values()) == {1}
+            assert len(told) <= count <= len(told) + lost
+            assert bool(lost) == (room < count - in_the_ring)
+            assert sum(map(len, ends)) <= in_the_ring + room
+            for records in mine:
+                assert (records["comm"] == b"crowd").all()
+                assert ((records["enter_ns"] > 0) & (records["enter_ns"] + records["latency_ns"] < time.monotonic_ns())).all()
+                if kind == "syscall_freq":
+                    assert (records["calls"][:, number("getppid")] == made).all()
+            assert accounts.take_ended() == (None, False)
+
+
+@pytest.mark.serial  # it would fill the rings of others too
+def test_what_ends_while_all_are_looked_at_is_told_once() -> None:
+    """The ring is full, and accounts are read while they are put aside: the rows of each process add up to what it did."""
+    count, made = 5003, 7
+    tracing = asyncio.run(trace(("syscall_freq",), self_pid=os.getpid(), rules=not_of_others()))
+    growth, told, looks = Growth(("calls",), Identity("node", "boot")), Counter[tuple[int, int]](), 0
+
+    def tell(records: Records, *, final: bool) -> None:
+        grown = growth.of(records, np.full(len(records), time.monotonic_ns(), np.uint64), final)
+        if grown:
+            rows = grown.rows(final)
+            mine = rows[(rows["number"] == number("getppid")) & (rows["comm"] == b"crowd")]
+            for pid, start_ns, calls in zip(mine["pid"].tolist(), mine["start_ns"].tolist(), mine["count"].tolist(), strict=True):
+                told[pid, start_ns] += calls
+
+    with tracing:
+        accounts = tracing.accounts["syscall_freq"]
+        command = f"{workloads.build('crowd')} --count {count} --calls {made} < /dev/null; exit $?"
+        with subprocess.Popen(["/bin/sh", "-c", command], stdout=subprocess.DEVNULL) as process:
+            more = True
+            while process.poll() is None or more:
+                for records in accounts.read():
+                    tell(records, final=False)
+                records, more = accounts.take_ended()
+                looks += 1
+                if records is not None:
+                    tell(records, final=True)
+        assert process.returncode == 0
+        (ring,) = [ring for ring in tracing.rings if ring.name == "syscall_freq"]
+        for _, records in ring.take(ring.end(), 1 << 30):
+            tell(records, final=True)
+        assert set(told.values()) == {made}
+        assert len(told) == count
+        assert tracing.losses().get(("syscall_freq", "ring_full"), 0) == 0
+        assert looks > 2, "else nothing ended meanwhile"
 
 
 HARMLESS = ("getppid", "gettid", "sched_yield", "fchdir", "openat2", "getuid", "socket", "accept4", "chmod", "lseek")
@@ -379,7 +462,7 @@ def test_calls_are_counted_as_strace_does(threads: tuple[object, ...], tap: Tap,
     assert straced(tmp_path / "all", *rounds).keys() - {"futex"} <= more.keys()
 
 
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="there are no 32-bit calls")
+@pytest.mark.needs("compat")
 def test_calls_of_32_bit_programs_have_their_names(tap: Tap) -> None:
     ours, said = frequent(tap, "--rounds", 101, "--compat")
     nothing, _ = frequent(tap, "--rounds", 0)
@@ -412,9 +495,25 @@ def test_maps_are_read_many_values_at_a_time(kind: int, most: int, keys: int) ->
     made.close()
 
 
+@pytest.mark.parametrize("most", [64, 512, 5000])
+def test_a_map_is_emptied_many_values_at_a_time(most: int) -> None:
+    made, found, more = make_map(1, 1000, 24), [], True
+    while more:
+        keys, values, more = made.take(most)
+        assert len(keys) == len(values) <= most
+        numbers = np.ascontiguousarray(keys).view(np.uint32).ravel()
+        assert (np.ascontiguousarray(values).view(np.uint32) == numbers[:, None]).all()
+        found += numbers.tolist()
+    assert sorted(found) == list(range(1000))
+    assert made.all_keys() == []
+    made.close()
+
+
 def test_an_empty_map() -> None:
     made = Map(_bpf(0, b"".join(number.to_bytes(4, "little") for number in (1, 4, 24, 100))), 4, 24)
     assert [len(keys) for keys, _ in made.batches(512)] == [0]
+    keys, _, more = made.take(512)
+    assert (len(keys), more) == (0, False)
     made.close()
 
 

@@ -14,16 +14,11 @@ import pytest
 from infrasight.node.identity import Identity
 from infrasight.schema.events.process import EXEC, EXIT, FORK
 from tests import workloads
+from tests.kernel.conftest import Limits
 from tests.kernel.maps import calls_of, maps_of
 from tests.kernel.tap import Record, Tap, eventually, tapping
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
-
-
-def limits(path: Path, monkeypatch: pytest.MonkeyPatch, **sizes: int) -> None:
-    """Have the loader make maps of other sizes."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(path), os.environ.get("PYTHONPATH", "")]))
-    (path / "sitecustomize.py").write_text(f"import infrasight.kernel.source as s\ns.LIMITS.update({sizes!r})\n")
 
 
 def python(script: str, *arguments: object, **how: object) -> subprocess.Popen[bytes]:
@@ -62,9 +57,9 @@ def test_an_end_in_the_middle_of_a_call(end: str, tmp_path: Path) -> None:
         assert tap.tracing.losses() == {}
 
 
-def test_calls_for_which_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_for_which_there_is_no_room(tmp_path: Path, limits: Limits) -> None:
     """Each is told or counted, and there is room again when the others have returned."""
-    limits(tmp_path, monkeypatch, CALL_PLACES=1, DISPLACED_CALLS=4)
+    limits(CALL_PLACES=1, DISPLACED_CALLS=4)
     count = 31
     fifos = [tmp_path / f"fifo{number}" for number in range(count)]
     for fifo in fifos:
@@ -118,9 +113,9 @@ def final_calls(tap: Tap, pids: set[int]) -> int:
 
 
 @pytest.mark.parametrize(("places", "displaced"), [(4, 1024), (1, 8)], ids=["room elsewhere", "no room"])
-def test_accounts_whose_places_are_taken(places: int, displaced: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accounts_whose_places_are_taken(places: int, displaced: int, limits: Limits) -> None:
     """Looked at while their processes live, and told when they end: each of them, or what is missing is counted."""
-    limits(tmp_path, monkeypatch, SYSCALL_FREQ_PLACES=places, SYSCALL_FREQ_DISPLACED=displaced)
+    limits(SYSCALL_FREQ_PLACES=places, SYSCALL_FREQ_DISPLACED=displaced)
     count = 101
     with tapping(("syscall_freq",)) as tap:
         child = python(MANY, count, stdin=subprocess.PIPE)
@@ -169,7 +164,7 @@ print(first)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/sys/kernel/ns_last_pid").exists(), reason="the kernel does not let one choose (CONFIG_CHECKPOINT_RESTORE)")
+@pytest.mark.needs("chosen_pid")
 def test_a_pid_that_comes_round_again(tmp_path: Path) -> None:
     """Two processes: of each its own call, its own account, its own identity. Somebody else may take the pid in between."""
     with tapping(("open", "syscall_freq")) as tap:

@@ -314,6 +314,7 @@ def test_page_faults_taken_over(tap: Tap) -> None:
     os.close(returned[1])
 
 
+@pytest.mark.needs("gcc", "compat")
 def test_32_bit_calls(tap: Tap, int80: Callable[..., tuple[int, int]]) -> None:
     pid, address = int80(192, 0, PAGE, R | X, PRIVATE | ANONYMOUS, -1, 0)
     record = tap.one("mmap", pid=pid, ret=address)

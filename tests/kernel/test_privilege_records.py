@@ -271,6 +271,7 @@ def test_modules_that_fail_to_load(tap: Tap, tmp_path: Path) -> None:
     os.close(descriptor)
 
 
+@pytest.mark.needs("gcc", "compat")
 def test_32_bit_calls(tap: Tap, int80: Callable[..., tuple[int, int]]) -> None:
     pid, ret = int80(208, SAME, 1000, 0)
     record = tap.one("setid", pid=pid)
@@ -292,6 +293,7 @@ def test_32_bit_calls(tap: Tap, int80: Callable[..., tuple[int, int]]) -> None:
     assert fields([tap.one("module", pid=pid)], "ret call parameters flags fd") == [(ret, 1, b"p=1", 2, 0)]
 
 
+@pytest.mark.needs("gcc", "compat")
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -67,6 +67,7 @@ def test_calls_that_a_machine_lacks_are_left_out(machine: str, monkeypatch: pyte
             assert each.name in syscalls.names(machine).values()
             assert called(text, each.function) == [hook.function for hook in each.hooks]
     assert called(text, "on_sys_enter") == [hook.function for probe in PROBES for hook in hooks(probe) if hook.how == "every"]
+    assert called(text, "on_sys_enter_alone") == []
     assert ("EXIT(open, open)" in text) == (machine == "x86_64")
     assert ("#define COMPAT_CALLS" in text) == (machine == "x86_64")
     assert "open_exit(void *ctx" in text

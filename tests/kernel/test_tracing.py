@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from infrasight.schema.events.process import FORK
 from infrasight.schema.kinds import BUFFERS, records_of
 from tests import workloads
 from tests.kernel.calls import openat
+from tests.kernel.conftest import InTheLoader, Limits
 from tests.kernel.maps import calls_of, maps_of
 from tests.kernel.tap import Interval, Tap, eventually, tapping
 
@@ -251,29 +253,36 @@ async def test_the_check_says_what_each_probe_hangs_on(monkeypatch: pytest.Monke
 
 
 @kernel_side
-async def test_a_probe_of_which_a_part_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_probe_of_which_a_part_is_missing(in_the_loader: InTheLoader) -> None:
     """A machine without this call."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (tmp_path / "sitecustomize.py").write_text(
-        "import infrasight.kernel.source as s\nthere = s.exists\ns.exists = lambda hook: 'openat2' not in hook.name and there(hook)\n"
-    )
+    in_the_loader("import infrasight.kernel.source as s\nthere = s.exists\ns.exists = lambda hook: 'openat2' not in hook.name and there(hook)\n")
     with await trace(("open",), self_pid=os.getpid()) as tracing:
         assert "open exit:openat" in tracing.attached
         assert "open exit:openat2" not in tracing.attached
         assert tracing.failed == {}
 
 
+DAMAGE = pytest.mark.parametrize("damage", ["this is no C", "*(volatile u64 *)8 = 1;"], ids=["does not compile", "is refused"])
+
+
+@pytest.fixture
+def damaged(tmp_path: Path, in_the_loader: InTheLoader) -> Callable[[str, str, str], None]:
+    """Puts a line first into a function of a probe: its hook as it is written, and the line."""
+
+    def damage(probe: str, hook: str, line: str) -> None:
+        shutil.copytree(bpf_directory(), tmp_path / "bpf")
+        file = tmp_path / "bpf" / f"{probe}.c"
+        file.write_text(file.read_text().replace(f"{hook}\n{{\n", f"{hook}\n{{\n    {line}\n"))
+        assert line in file.read_text()
+        in_the_loader(f"import pathlib, infrasight.kernel.source as s\ns.bpf_directory = lambda: pathlib.Path({str(tmp_path / 'bpf')!r})\n")
+
+    return damage
+
+
 @kernel_side
-@pytest.mark.parametrize("damage", ["this is no C", "*(volatile u64 *)8 = 1;"], ids=["does not compile", "is refused"])
-async def test_a_probe_that_the_kernel_refuses_leaves_the_others(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(bpf_directory(), tmp_path / "bpf")
-    file = tmp_path / "bpf" / "connect.c"
-    file.write_text(file.read_text().replace("ENTER(connect, connect)\n{\n", f"ENTER(connect, connect)\n{{\n    {damage}\n"))
-    assert damage in file.read_text()
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (tmp_path / "sitecustomize.py").write_text(
-        f"import pathlib, infrasight.kernel.source as s\ns.bpf_directory = lambda: pathlib.Path({str(tmp_path / 'bpf')!r})\n"
-    )
+@DAMAGE
+async def test_a_probe_that_the_kernel_refuses_leaves_the_others(damage: str, damaged: Callable[[str, str, str], None]) -> None:
+    damaged("connect", "ENTER(connect, connect)", damage)
     with await trace(PROBES, self_pid=os.getpid()) as tracing:
         assert list(tracing.failed) == ["connect"]
         assert "\n" not in tracing.failed["connect"]
@@ -283,10 +292,35 @@ async def test_a_probe_that_the_kernel_refuses_leaves_the_others(damage: str, tm
 
 
 @kernel_side
-async def test_a_tracepoint_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@DAMAGE
+def test_what_counts_every_call_falls_alone_too(damage: str, damaged: Callable[[str, str, str], None], tmp_path: Path) -> None:
+    """It is in the program that all calls need, which goes on without it."""
+    damaged("syscall_freq", "EVERY(syscall_freq, call)", damage)
+    (tmp_path / "mark").touch()
+    with tapping() as tap:
+        tracing = tap.tracing
+        assert list(tracing.failed) == ["syscall_freq"]
+        assert "\n" not in tracing.failed["syscall_freq"]
+        assert "syscall_freq every:call" not in tracing.attached
+        assert {each.split()[0] for each in tracing.attached} - {"syscall_freq"} == set(PROBES) - {"syscall_freq"}
+        assert _verdict("syscall_freq", tracing.attached, tracing.failed)[:2] == ("syscall_freq", False)
+        assert attached_to(tracing)["sys_enter"] == set()
+        for mode in (0o611, 0o612):
+            os.chmod(tmp_path / "mark", mode)
+            assert tap.one("chmod", mode=mode)["pid"] == os.getpid()
+            tracing.apply(())
+            tracing.apply(PROBES)
+        ended = subprocess.Popen(["/bin/true"])
+        ended.wait()
+        eventually(lambda: tap.records("resource", pid=ended.pid))
+        assert tap.records("syscall_freq") == []
+        assert tap.records("open", pid=ended.pid)
+
+
+@kernel_side
+async def test_a_tracepoint_that_is_missing(in_the_loader: InTheLoader) -> None:
     """The probe says so, whenever it is asked for, and the others run."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (tmp_path / "sitecustomize.py").write_text(
+    in_the_loader(
         "import infrasight.kernel.source as s\n"
         "made = s.program\n"
         "def program(probes):\n"
@@ -303,16 +337,10 @@ async def test_a_tracepoint_that_is_missing(tmp_path: Path, monkeypatch: pytest.
         assert attached_to(tracing) == {**LIFE, **CALLS}
 
 
-def only_places(places: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the loader make no more places for calls in flight than these."""
-    monkeypatch.setenv("PYTHONPATH", str(path))
-    (path / "sitecustomize.py").write_text(f"import infrasight.kernel.source as s\ns.LIMITS['CALL_PLACES'] = {places}\n")
-
-
 @kernel_side
-def test_calls_whose_places_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_whose_places_are_taken(tmp_path: Path, limits: Limits) -> None:
     """Twenty threads in a call at once, and four places for them."""
-    only_places(4, tmp_path, monkeypatch)
+    limits(CALL_PLACES=4)
     fifos = [tmp_path / f"fifo{number}" for number in range(20)]
     for fifo in fifos:
         os.mkfifo(fifo)
@@ -331,9 +359,9 @@ def test_calls_whose_places_are_taken(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.serial  # it would fill the rings of others too
 @kernel_side
-def test_threads_that_race_for_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_race_for_a_place(tmp_path: Path, limits: Limits) -> None:
     """They open as fast as they can, with one place for all: nothing is told of another thread, nothing is lost and not counted."""
-    only_places(1, tmp_path, monkeypatch)
+    limits(CALL_PLACES=1)
     with tapping(("open",)) as tap:
         said = workloads.run("threads", "--dir", tmp_path, "--threads", 8, "--opens", 20000)
         records, lost = tap.records("open", pid=said["pid"]), tap.tracing.losses()

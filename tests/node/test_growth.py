@@ -52,7 +52,7 @@ def look(growth: Growth, kind: str, now: int, *accounts: Account) -> Grown | Non
     if accounts:
         records = together(*(account(kind, *each) for each in accounts))
         grown = growth.of(records, np.full(len(records), now, np.uint64), final=False)
-    growth.looked(now)
+    growth.looked()
     return grown
 
 
@@ -229,6 +229,9 @@ class Watched:
     def read(self) -> list[Records]:
         self.looks.append(asyncio.get_running_loop().time())
         return [account("resource", 7, 100, {0: len(self.looks)})]
+
+    def take_ended(self) -> tuple[None, bool]:
+        return None, False
 
     def next_interval(self) -> None:
         """Nobody asks."""

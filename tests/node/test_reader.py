@@ -187,14 +187,19 @@ async def test_until_when_all_has_come(kernel: Kernel, clock: Clock, monkeypatch
 
 
 class Accounts:
-    """So many pieces of accounts."""
+    """So many pieces of accounts; and `ended`, which found no room in the ring, two at a time."""
 
     def __init__(self, kind: str, pieces: int) -> None:
         self.layout, self.pieces, self.running, self.intervals = layout_of(kind), pieces, True, 0
+        self.ended: list[int] = []
 
     def read(self) -> Iterator[Records]:
         for number in range(self.pieces):
             yield make(self.layout.name, 1, enter_ns=number)
+
+    def take_ended(self) -> tuple[Records | None, bool]:
+        taken, self.ended = self.ended[:2], self.ended[2:]
+        return (make(self.layout.name, len(taken), enter_ns=taken) if taken else None), len(taken) == 2
 
     def next_interval(self) -> None:
         self.intervals += 1
@@ -240,6 +245,46 @@ async def test_stopping_looks_at_all_accounts_again(kernel: Kernel, clock: Clock
     reader.stop()
     await reader.run()
     assert [records["enter_ns"].tolist() for drain in drains(outbox) for _, records in drain.accounts] == [[0], [0], [1], [2]]
+
+
+async def test_ends_that_found_the_ring_full(kernel: Kernel, clock: Clock) -> None:
+    """They come as if from there, soon one after the other; until they have, no process is forgotten and no account is taken to have lost its end."""
+    kernel.accounts = {"resource": Accounts("resource", 1), "off": Accounts("syscall_freq", 1)}
+    kernel.accounts["off"].running = False
+    kernel.accounts["resource"].ended, kernel.accounts["off"].ended = [1, 2, 3, 4, 5], [6]
+    reader, outbox = reader_of(kernel)
+    await reader._look()
+    clock.now_ns += 11 * 10**9
+    kernel.happens("open", 7)
+    for left in (True, False, False, False, False):
+        assert reader._something()
+        await reader._look()
+        assert reader._wait_s(found=True) == (SWEEP_S if left or reader._sweeping else IDLE_S)
+    got = drains(outbox)
+    assert [numbers_of(drain)[1] for drain in got] == [
+        [("resource", [1, 2]), ("syscall_freq", [6])],
+        [("resource", [3, 4]), ("open", [7])],
+        [("resource", [5])],
+        [],
+        [],
+    ]
+    assert [drain.whole_until_ns == 0 for drain in got] == [True, True, False, False, False]
+    assert [bool(drain.accounts) for drain in got] == [False, False, False, True, False]
+    assert reader.events == {"resource": 5, "syscall_freq": 1, "open": 1}
+
+
+@pytest.mark.parametrize("ends", [1, 4, 5])
+async def test_stopping_takes_all_ends_and_looks_at_all_accounts(ends: int, kernel: Kernel) -> None:
+    kernel.accounts = {"resource": Accounts("resource", 1)}
+    kernel.accounts["resource"].ended = list(range(ends))
+    reader, outbox = reader_of(kernel)
+    await reader._look()
+    reader.stop()
+    async with asyncio.timeout(5):
+        await reader.run()
+    got = drains(outbox)
+    assert [number for drain in got for _, numbers in numbers_of(drain)[1] for number in numbers] == list(range(ends))
+    assert [drain.swept for drain in got if drain.swept] == ["resource"]
 
 
 def test_an_event_is_seen_soon_enough() -> None:

@@ -30,9 +30,9 @@ def expected(kind: str, row: dict[str, object]) -> dict[str, object]:
     return fields
 
 
+@pytest.mark.needs("pandas")
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_column_arrives(kind: str) -> None:
-    pytest.importorskip("pandas", reason="missing capability: pandas, which pyarrow makes nanosecond times with")
     source = batch(kind, 307)
     messages = to_messages(kind, source)
     assert len(messages) == 307

@@ -14,9 +14,8 @@ def test_events_proto_is_derived_from_the_schema() -> None:
     assert (PROTO / EVENTS_PROTO).read_text() == events_proto()
 
 
+@pytest.mark.needs("grpc_tools", "betterproto2_compiler")
 def test_generated_code_is_what_the_compiler_makes(tmp_path: Path) -> None:
-    pytest.importorskip("grpc_tools", reason="missing capability: grpcio-tools (pip install grpcio-tools)")
-    pytest.importorskip("betterproto2_compiler", reason="missing capability: betterproto2_compiler")
     write_proto(tmp_path / "proto")
     compile_proto(tmp_path / "proto", tmp_path / "generated")
     assert _contents(tmp_path / "generated") == _contents(GENERATED)
