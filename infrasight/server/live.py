@@ -39,6 +39,7 @@ class Subscription:
         self._filter = Filter(request)
         self._rate = request.max_rate_per_s
         self._clock = clock
+        self._of_one_kind = len(request.kinds) == 1
         self._allowed, self._counted_s = float(self._rate), clock()
         self._dropped = 0
         self._backlog: Mailbox[_Backlog] = Mailbox(
@@ -71,12 +72,14 @@ class Subscription:
             yield encode_response([], self._dropped)
 
     def _within_rate(self, rows: Rows) -> Rows:
+        """Of one kind at most half of what may still come now: a flood of one leaves room for the others."""
         if not self._rate:
             return rows
         now_s = self._clock()
         self._allowed = min(self._rate, self._allowed + (now_s - self._counted_s) * self._rate)
         self._counted_s = now_s
-        taken = rows[: int(self._allowed)]
+        share = self._allowed if self._of_one_kind else (self._allowed + 1) / 2
+        taken = rows[: int(share)]
         self._allowed -= len(taken)
         self._count_dropped(len(rows) - len(taken))
         return taken

@@ -57,7 +57,7 @@ async def drained(subscription: Subscription) -> list[SubscribeResponse]:
 
 async def test_a_rate_is_kept_and_the_rest_counted() -> None:
     now = 100.0
-    subscription = Subscription(SubscribeRequest(max_rate_per_s=7), clock=lambda: now)
+    subscription = Subscription(SubscribeRequest(kinds=["open"], max_rate_per_s=7), clock=lambda: now)
     subscription.offer("open", batch("open", 5))
     subscription.offer("open", batch("open", 5))
     now = 101.0
@@ -65,6 +65,21 @@ async def test_a_rate_is_kept_and_the_rest_counted() -> None:
     responses = await drained(subscription)
     assert [len(each.events) for each in responses] == [0, 5, 2, 5]
     assert sum(each.dropped for each in responses) == 3
+
+
+async def test_a_flood_of_one_kind_leaves_room_for_others() -> None:
+    """And yet the rate is used: what was not taken may come later."""
+    now, shown = 0.0, {"open": 0, "execve": 0}
+    subscription = Subscription(SubscribeRequest(max_rate_per_s=100), clock=lambda: now)
+    for turn in range(50):
+        now = turn / 5
+        subscription.offer("open", batch("open", 1000))
+        subscription.offer("execve", batch("execve", 2))
+    for response in await drained(subscription):
+        for event in response.events:
+            shown["open" if event.open else "execve"] += 1
+    assert shown["execve"] == 100
+    assert 900 <= shown["open"] + shown["execve"] <= 1100
 
 
 async def test_a_backlog_is_bounded_and_what_was_dropped_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

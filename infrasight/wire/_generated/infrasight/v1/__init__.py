@@ -5107,7 +5107,8 @@ class SubscribeRequest(betterproto2.Message):
 
     max_rate_per_s: "int" = betterproto2.field(8, betterproto2.TYPE_UINT32)
     """
-    At most so many events in any second, the rest is dropped and counted; 0 is no limit.
+    At most so many events a second, and as many at once after a quiet second; the rest is dropped and counted; 0 is no limit. Of several kinds none takes
+    more than half of what may come now.
     """
 
 
