@@ -100,6 +100,7 @@ CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "opensnoop": (_command("opensnoop"), "apt-get install libbpf-tools"),
     "strace": (_command("strace"), "apt-get install strace"),
     "busybox": (_command("busybox"), "apt-get install busybox-static"),
+    "containerd": (lambda: all(_command(name)() for name in ("containerd", "ctr", "runc")), "apt-get install containerd runc"),
     "ip": (_command("ip"), "apt-get install iproute2"),
 }
 _SKIPPED = "missing capability "

@@ -22,6 +22,11 @@ def samples(node: Node, crashes: Mapping[str, int]) -> Iterator[Sample]:
         yield counter("infrasight_probe_lost_total", "Events lost in the kernel.", lost, probe=probe, reason=reason)
     yield gauge("infrasight_processes", "Processes remembered.", len(node.enricher.processes))
     yield counter("infrasight_processes_unknown_total", "Processes whose fork was not seen.", node.enricher.processes.unknown)
+    cgroups = node.enricher.cgroups
+    yield gauge("infrasight_cgroups", "Cgroups remembered.", len(cgroups))
+    yield counter("infrasight_cgroups_hits_total", "Times that the cgroup of a process was asked for and known.", cgroups.hits)
+    yield counter("infrasight_cgroups_misses_total", "Times that the cgroup of a process was asked for and not known.", cgroups.misses)
+    yield counter("infrasight_cgroups_evicted_total", "Cgroups forgotten for want of room.", cgroups.evictions)
     if node.exporter:
         yield from _delivery(node.exporter)
 

@@ -32,6 +32,7 @@ class Filter:
             "user": _any_of(map(_bytes, request.users)),
             "pid": _any_of(request.pids),
             "uid": _any_of(request.uids),
+            "container_id": _begins_with(map(_bytes, request.containers)),
         }
         self._path = _begins_with(map(_bytes, request.path_prefixes))
         self._tests = {column: test for column, test in tests.items() if test is not None}

@@ -13,6 +13,7 @@ import pytest
 
 from infrasight.actors import Mailbox
 from infrasight.kernel import Records
+from infrasight.node.cgroups import Cgroups
 from infrasight.node.columns import FEW
 from infrasight.node.enricher import Enricher
 from infrasight.node.flow import Batch, Drain, Loss
@@ -20,10 +21,10 @@ from infrasight.node.identity import Identity
 from infrasight.node.processes import Processes, Scan
 from infrasight.schema import KINDS, arrow_schema
 from infrasight.schema.columns import Source, Type
-from infrasight.schema.events.process import CWD, EXEC, EXIT, FORK
+from infrasight.schema.events.process import CGROUP, CGROUP_GONE, CWD, EXEC, EXIT, FORK
 from infrasight.wire.codec import decode, encode
 from tests.node.collector import until
-from tests.node.records import TICK, layout_of, life, make, names, together
+from tests.node.records import TICK, cgroup, layout_of, life, make, names, together
 
 OFFSET = 1_763_000_000_000_000_000
 HEAD: dict[str, Any] = {
@@ -68,6 +69,7 @@ def enricher_of(tmp_path: Path, *family: int, inbox: Mailbox[Drain] | None = Non
     (tmp_path / "proc").mkdir(exist_ok=True)
     made = Enricher(inbox or Mailbox("in", limit=9), outbox or Mailbox("out", limit=99), node="nöde", boot="boot", family=family)
     made.processes = Processes(Identity("nöde", "boot"), tmp_path / "proc")
+    made.cgroups = Cgroups(list)
     return made
 
 
@@ -107,6 +109,9 @@ def who(enricher: Enricher, row: int) -> dict[str, Any]:
         "tty": [b"", b"pts/3", b"ttyS1"][row],
         "exe": b"",
         "cwd": b"",
+        "container_id": b"",
+        "container_runtime": b"",
+        "pod_uid": b"",
         **{name: HEAD[name][row] for name in same},
     }
 
@@ -370,3 +375,27 @@ async def test_the_table_is_primed_once_and_again_when_life_was_lost(tmp_path: P
     await task
     await enricher.run()
     assert len(scans) == 3, "a restart does not forget"
+
+
+def test_containers_by_cgroup(enricher: Enricher) -> None:
+    """What a process was in when it made each call: it can be moved. That a cgroup was made is no row."""
+    outer, inner, pod = "0a" * 32, "0b" * 32, "f" * 32
+    told = together(
+        life(FORK, 10, 1),
+        cgroup(CGROUP, 7, f"/docker/{outer}".encode()),
+        cgroup(CGROUP, 8, f"/kubepods/pod{pod}/crio-{inner}".encode()),
+        cgroup(CGROUP_GONE, 7, f"/docker/{outer}".encode()),
+    )
+    same = {"pid": 10, "start_ns": TICK, "exec_id": 1, "uid": 0, "gid": 0, "tty": 0, "cwd_key": 0}
+    opens = make("open", 4, **same, cgroup_id=[1, 7, 8, 9], comm=b"sh", path=b"/a", path_place=b"", path_whole=0)
+    forks, opened = (rows(batch) for batch in enricher.batches(drain(("open", opens), life=[told])))
+    columns = "container_id", "container_runtime", "pod_uid"
+    assert [row["action"] for row in forks] == [b"fork"]
+    told_of = [tuple(row[name].decode() for name in columns) for row in opened]
+    assert told_of == [("", "", ""), (outer, "docker", ""), (inner, "cri-o", pod), ("", "", "")]
+    assert {row["process_id"] for row in opened} == {row["process_id"] for row in forks}
+
+
+def test_nothing_but_cgroups(enricher: Enricher) -> None:
+    assert list(enricher.batches(drain(life=[cgroup(CGROUP, 7, b"/a"), cgroup(CGROUP_GONE, 7, b"/a")]))) == []
+    assert len(enricher.cgroups) == 1

@@ -177,7 +177,7 @@ class Accept(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -228,6 +228,21 @@ class Accept(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -411,7 +426,7 @@ class Bind(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -462,6 +477,21 @@ class Bind(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -586,7 +616,7 @@ class Bpf(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -637,6 +667,21 @@ class Bpf(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -736,7 +781,7 @@ class Capset(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -787,6 +832,21 @@ class Capset(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -886,7 +946,7 @@ class Chmod(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -937,6 +997,21 @@ class Chmod(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1046,7 +1121,7 @@ class Chroot(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -1097,6 +1172,21 @@ class Chroot(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1201,7 +1291,7 @@ class Connect(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -1252,6 +1342,21 @@ class Connect(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1381,7 +1486,7 @@ class Dns(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -1432,6 +1537,21 @@ class Dns(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1571,7 +1691,7 @@ class Dup(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -1622,6 +1742,21 @@ class Dup(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1864,7 +1999,7 @@ class Execve(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -1915,6 +2050,21 @@ class Execve(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2054,7 +2204,7 @@ class IoUringSetup(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -2105,6 +2255,21 @@ class IoUringSetup(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2221,7 +2386,7 @@ class Link(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -2272,6 +2437,21 @@ class Link(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2376,7 +2556,7 @@ class Listen(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -2427,6 +2607,21 @@ class Listen(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2586,7 +2781,7 @@ class MemfdCreate(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -2637,6 +2832,21 @@ class MemfdCreate(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2726,7 +2936,7 @@ class Mkdir(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -2777,6 +2987,21 @@ class Mkdir(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2871,7 +3096,7 @@ class Mmap(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -2922,6 +3147,21 @@ class Mmap(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3036,7 +3276,7 @@ class Module(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -3087,6 +3327,21 @@ class Module(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3201,7 +3456,7 @@ class Mount(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -3252,6 +3507,21 @@ class Mount(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3401,7 +3671,7 @@ class Mprotect(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -3452,6 +3722,21 @@ class Mprotect(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3590,7 +3875,7 @@ class Open(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -3641,6 +3926,21 @@ class Open(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3745,7 +4045,7 @@ class Process(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -3796,6 +4096,21 @@ class Process(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     action: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
@@ -3880,7 +4195,7 @@ class ProcessVm(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -3931,6 +4246,21 @@ class ProcessVm(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4035,7 +4365,7 @@ class Ptrace(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -4086,6 +4416,21 @@ class Ptrace(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4206,7 +4551,7 @@ class Rename(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -4257,6 +4602,21 @@ class Rename(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4361,7 +4721,7 @@ class Resource(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -4412,6 +4772,21 @@ class Resource(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     interval_ns: "int" = betterproto2.field(16, betterproto2.TYPE_UINT64)
@@ -4556,7 +4931,7 @@ class Setid(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -4607,6 +4982,21 @@ class Setid(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4726,7 +5116,7 @@ class Setns(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -4777,6 +5167,21 @@ class Setns(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4920,7 +5325,7 @@ class Socket(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -4971,6 +5376,21 @@ class Socket(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5078,6 +5498,11 @@ class SubscribeRequest(betterproto2.Message):
     At most so many events in any second, the rest is dropped and counted; 0 is no limit.
     """
 
+    containers: "list[str]" = betterproto2.field(9, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The id of the container begins with one of these.
+    """
+
 
 default_message_pool.register_message("infrasight.v1", "SubscribeRequest", SubscribeRequest)
 
@@ -5158,7 +5583,7 @@ class Symlink(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -5209,6 +5634,21 @@ class Symlink(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5303,7 +5743,7 @@ class SyscallFreq(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -5354,6 +5794,21 @@ class SyscallFreq(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     interval_ns: "int" = betterproto2.field(16, betterproto2.TYPE_UINT64)
@@ -5448,7 +5903,7 @@ class Umount(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -5499,6 +5954,21 @@ class Umount(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5593,7 +6063,7 @@ class Unlink(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -5644,6 +6114,21 @@ class Unlink(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5738,7 +6223,7 @@ class Unshare(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -5789,6 +6274,21 @@ class Unshare(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5873,7 +6373,7 @@ class Userfaultfd(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -5924,6 +6424,21 @@ class Userfaultfd(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
