@@ -67,6 +67,7 @@ def _filter(options: EventsOptions, kinds: Sequence[Kind]) -> dict[str, Any]:
         "pids": list(options.pid),
         "path_prefixes": list(map(utf8, options.path)),
         "containers": list(map(utf8, options.container)),
+        "images": list(map(utf8, options.image)),
     }
 
 
@@ -82,6 +83,7 @@ async def _last(client: Client, kind: Kind, options: EventsOptions, last: int) -
     """The newest events of one kind, none of a kind that has not the columns asked about."""
     names = {column.name for column in kind.columns} | ({"path"} if kind.paths else set())
     asked = {"comm": options.comm, "user": options.user, "pid": options.pid, "path": options.path, "container_id": options.container}
+    asked |= {"image": options.image}
     if not names.issuperset(name for name, values in asked.items() if values):
         return []
     return [(kind.name, row) async for row in rows_of_query(client, newest(kind, options, last))]
@@ -109,6 +111,8 @@ def _conditions(kind: Kind, options: EventsOptions) -> Iterator[str]:
         yield _begins_with(kind.paths, options.path)
     if options.container:
         yield _begins_with(("container_id",), options.container)
+    if options.image:
+        yield "(" + " OR ".join(f"position(e.image, {literal(part)}) > 0" for part in options.image) + ")"
     if options.since is not None:
         yield f"e.ts >= fromUnixTimestamp64Nano({time.time_ns() - int(options.since * 1e9)})"
 

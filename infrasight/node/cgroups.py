@@ -50,8 +50,9 @@ class Cgroups:
             if id not in self._table:
                 self._add(id, container)
 
-    def apply(self, records: Records) -> None:
-        """Learn from `process` records (n,) that tell of cgroups."""
+    def apply(self, records: Records) -> list[Container]:
+        """Learn from `process` records (n,) that tell of cgroups. The containers that have come to be."""
+        made: list[Container] = []
         names = "action", "enter_ns", "cgroup_id", "parent_start_ns", "cut", "file_len"
         columns = (records[name].tolist() for name in names)
         for row, (action, now, id, parent, cut, length) in enumerate(zip(*columns, strict=True)):
@@ -62,7 +63,10 @@ class Cgroups:
             path = records["file"][row, :length].tobytes()
             # Of a long path what is there may begin in the middle of a name.
             around = self._table.get(parent, NOWHERE) if cut else NOWHERE
-            self._add(id, container_of(path[path.find(b"/") :] if cut else path, around))
+            container = container_of(path[path.find(b"/") :] if cut else path, around)
+            self._add(id, container)
+            made += [container] if container.id else []
+        return made
 
     def _add(self, id: int, container: Container) -> None:
         while len(self._table) >= self._most and id not in self._table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache, partial
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -31,6 +32,7 @@ from infrasight.node.columns import (
     split_words,
     strings,
 )
+from infrasight.node.containers import Containers
 from infrasight.node.containment import Container
 from infrasight.node.flow import Batch, Drain, Loss
 from infrasight.node.growth import Growth, counters
@@ -38,6 +40,7 @@ from infrasight.node.identity import Identity
 from infrasight.node.names import Names
 from infrasight.node.paths import all_plain, placed, resolved, terminal
 from infrasight.node.processes import Processes, Scan
+from infrasight.runtimes import Facts
 from infrasight.schema import KINDS, Column, Kind, Type, arrow_schema
 from infrasight.schema.arrow import TYPES
 from infrasight.schema.columns import RESOLVED, Source
@@ -53,6 +56,9 @@ NAMES_EVERY_S = 10.0
 """How often the files of users and groups are looked at for changes."""
 SCAN_EVERY = 20
 """How many times as long as it took until /proc is looked at again."""
+NOTHING = Facts()
+_TOLD = {"container_name": "name", "image": "image", "image_digest": "image_digest", "pod_name": "pod_name", "pod_namespace": "pod_namespace"}
+"""Columns of names, and the facts about a container that they are."""
 _SOURCE = b"source"
 _HEAD = ("start_ns", "pid", "exec_id", "cgroup_id", "enter_ns", "uid", "gid", "comm", "cwd_key", "tty")
 """Members of a record that say who did it, and when."""
@@ -146,8 +152,19 @@ class Enricher(Actor):
 
     name = "enricher"
 
-    def __init__(self, inbox: Mailbox[Drain], outbox: Mailbox[Batch], *, node: str, boot: str, family: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        inbox: Mailbox[Drain],
+        outbox: Mailbox[Batch],
+        *,
+        node: str,
+        boot: str,
+        family: tuple[int, ...] = (),
+        containers: Containers | None = None,
+    ) -> None:
         self._inbox, self._outbox = inbox, outbox
+        self.containers = Containers() if containers is None else containers
+        self._made: list[Container] = []
         self._node = node.encode()
         self._identity = Identity(node, boot)
         self._family = np.array(family, np.uint32)
@@ -169,6 +186,9 @@ class Enricher(Actor):
             self._primed = True
         async for drain in self._inbox:
             await self._refresh(drain)
+            drain = self._acquainted(drain)
+            if self._made:
+                await self.containers.wait_for([self._made.pop() for _ in range(len(self._made))])
             for batch in self.batches(drain):
                 await self._outbox.put(batch)
 
@@ -198,11 +218,8 @@ class Enricher(Actor):
 
     def batches(self, drain: Drain) -> Iterator[Batch]:
         """The batches that a drain makes; process life is learned first."""
+        drain = self._acquainted(drain)
         for records in drain.life:
-            of_cgroups = (records["action"] == CGROUP) | (records["action"] == CGROUP_GONE)
-            if of_cgroups.any():
-                self.cgroups.apply(records[of_cgroups])
-                records = records[~of_cgroups]
             new = self.processes.apply(records)
             ours = np.equal.outer(records["pid"], self._family) | np.equal.outer(records["ppid"], self._family)
             shown = new & ~ours.any(axis=1)
@@ -223,6 +240,17 @@ class Enricher(Actor):
             yield self._losses(drain.losses)
         self.processes.forget(drain.whole_until_ns)
         self.cgroups.forget(drain.whole_until_ns)
+
+    def _acquainted(self, drain: Drain) -> Drain:
+        """What remains of a drain once it has been learned what cgroups there are."""
+        life: list[Records] = []
+        for records in drain.life:
+            of_cgroups = (records["action"] == CGROUP) | (records["action"] == CGROUP_GONE)
+            if of_cgroups.any():
+                self._made += self.cgroups.apply(records[of_cgroups])
+                records = records[~of_cgroups]
+            life.append(records)
+        return replace(drain, life=life)
 
     def _grown(self, kind: str, accounts: Records, now_ns: npt.NDArray[np.uint64], wall_offset_ns: int, *, final: bool) -> Iterator[Batch]:
         """What has been added to accounts since they were last seen, as rows."""
@@ -291,7 +319,27 @@ class Enricher(Actor):
             "container_id": distinct.name([container.id for container in containers]),
             "container_runtime": distinct.name([container.runtime for container in containers]),
             "pod_uid": distinct.name([container.pod_uid for container in containers]),
+            **self._told(distinct, containers),
         }
+
+    def _told(self, distinct: Distinct, containers: list[Container]) -> Who:
+        """What runtimes say of containers (k,), one for each distinct value."""
+        found = [self.containers.find(container.id) if container.id else None for container in containers]
+        facts = [each or NOTHING for each in found]
+        columns: Who = {name: distinct.name([getattr(each, told) for each in facts]) for name, told in _TOLD.items()}
+        created = np.array([each.created_ns for each in facts], np.int64)
+        privileged = np.array([each.privileged for each in facts], np.uint8)
+        return columns | {
+            "container_labels": distinct.name([b"\0".join(each.labels) for each in facts]),
+            "container_created": numbers(created[distinct.codes], TYPES[Type.TIME]),
+            "privileged": numbers(privileged[distinct.codes], TYPES[Type.BOOL]),
+            "identity": distinct.name([self._completeness(*each) for each in zip(containers, found, strict=True)]),
+        }
+
+    def _completeness(self, container: Container, facts: Facts | None) -> bytes:
+        if not container.id:
+            return b""
+        return b"complete" if facts is not None else b"pending" if self.containers.awaited(container) else b"path"
 
     def _losses(self, losses: list[Loss]) -> Batch:
         columns = {

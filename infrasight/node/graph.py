@@ -3,6 +3,7 @@
 to a server       reader >> enricher >> batcher >> exporter
 to nowhere        reader >> enricher >> batcher >> discarder
 to the terminal   reader >> enricher >> printer
+beside it         inquirer, who has runtimes tell of containers
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from infrasight import __version__
 from infrasight.actors import Actor, Edge, Graph, Mailbox
 from infrasight.kernel import Tracing
 from infrasight.node.batcher import Batcher, Limits
+from infrasight.node.containers import Containers
 from infrasight.node.enricher import Enricher
 from infrasight.node.exporter import Exporter
 from infrasight.node.flow import Batch, Drain, Encoded
 from infrasight.node.identity import boot_id
+from infrasight.node.inquirer import Inquirer
 from infrasight.node.printer import Discarder, Printer
 from infrasight.node.reader import IDLE_S, Reader
 from infrasight.node.settings import Settings
@@ -42,6 +45,7 @@ class Node:
     graph: Graph
     reader: Reader
     enricher: Enricher
+    inquirer: Inquirer
     exporter: Exporter | None
 
 
@@ -56,8 +60,10 @@ def build(tracing: Tracing, settings: Settings) -> Node:
     printing = settings.output in ("compact", "json")
     patience_s = (IDLE_S, IDLE_S) if printing else (min(settings.batch_age_s, PATIENCE_S), min(2.5 * settings.batch_age_s, 2.5 * PATIENCE_S))
     reader = Reader(tracing, drains, settings.interval_s, patience_s)
-    enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family)
-    actors: list[Actor] = [reader, enricher]
+    containers = Containers()
+    enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family, containers=containers)
+    inquirer = Inquirer(containers, settings.sockets)
+    actors: list[Actor] = [reader, enricher, inquirer]
     edges = [Edge(drains, "reader", "enricher")]
     exporter = None
 
@@ -75,4 +81,4 @@ def build(tracing: Tracing, settings: Settings) -> Node:
         actors.append(end)
         edges += [Edge(batches, "enricher", "batcher"), Edge(encoded, "batcher", end.name)]
 
-    return Node(Graph("node", actors, edges), reader, enricher, exporter)
+    return Node(Graph("node", actors, edges), reader, enricher, inquirer, exporter)

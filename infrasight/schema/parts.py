@@ -83,6 +83,21 @@ WHO: tuple[Column, ...] = (
     Column("container_id", Type.NAME, 108, "The innermost container that it was in, by the path of its cgroup: id, or name where there is no other."),
     Column("container_runtime", Type.NAME, 109, "What runs that container: docker, containerd, podman and so on; empty when the path does not say."),
     Column("pod_uid", Type.NAME, 110, "Uid of the Kubernetes pod that it was in."),
+    Column("container_name", Type.NAME, 111, "Name of that container, as its runtime says; of a Kubernetes container that in the pod."),
+    Column("image", Type.NAME, 112, "The image that it was made of, as its runtime says."),
+    Column("image_digest", Type.NAME, 113, "What the image's name stood for then: sha256:..."),
+    Column("container_labels", Type.LINEAGE, 114, "Its labels, name=value each, in the order of their names; 64 at most."),
+    Column("container_created", Type.TIME, 115, "When it was made, as its runtime says; 1970 when that is not known.", "ns since the epoch, UTC"),
+    Column("privileged", Type.BOOL, 116, "Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged."),
+    Column("pod_name", Type.NAME, 117, "Name of the pod."),
+    Column("pod_namespace", Type.NAME, 118, "Kubernetes namespace of the pod."),
+    Column(
+        "identity",
+        Type.NAME,
+        119,
+        "How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; "
+        "empty outside of containers.",
+    ),
 )
 """Who did it and when: the first columns of every kind."""
 

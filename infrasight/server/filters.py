@@ -33,6 +33,7 @@ class Filter:
             "pid": _any_of(request.pids),
             "uid": _any_of(request.uids),
             "container_id": _begins_with(map(_bytes, request.containers)),
+            "image": _has(map(_bytes, request.images)),
         }
         self._path = _begins_with(map(_bytes, request.path_prefixes))
         self._tests = {column: test for column, test in tests.items() if test is not None}
@@ -68,6 +69,13 @@ def _begins_with(prefixes: Iterable[bytes]) -> Callable[[pa.Array], Mask] | None
     if not wanted:
         return None
     return lambda column: np.logical_or.reduce([_mask(pc.starts_with(column, prefix)) for prefix in wanted])
+
+
+def _has(parts: Iterable[bytes]) -> Callable[[pa.Array], Mask] | None:
+    wanted = list(parts)
+    if not wanted:
+        return None
+    return lambda column: np.logical_or.reduce([_mask(pc.match_substring(column, part)) for part in wanted])
 
 
 def _mask(column: pa.Array) -> Mask:

@@ -68,21 +68,31 @@ class Containerd:
 
     def __enter__(self) -> Self:
         (self.directory / "config.toml").write_text(_CONFIG.format(self.directory))
-        log = (self.directory / "log").open("wb")
+        self.start()
+        (self.directory / "image.tar").write_bytes(image())
+        self._ctr("images", "import", str(self.directory / "image.tar"))
+        listed = self._ctr("images", "ls").stdout.decode()
+        self.digest = next(word for word in listed.split() if word.startswith("sha256:"))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+        shutil.rmtree(self.directory)
+
+    def start(self) -> None:
+        """Once it answers."""
+        log = (self.directory / "log").open("ab")
         self._process = subprocess.Popen(["containerd", "--config", self.directory / "config.toml"], stdout=log, stderr=log)
         end = time.monotonic() + 60
         while self._ctr("version", check=False).returncode:
             assert self._process.poll() is None, (self.directory / "log").read_text()
             assert time.monotonic() < end, (self.directory / "log").read_text()
             time.sleep(0.05)
-        (self.directory / "image.tar").write_bytes(image())
-        self._ctr("images", "import", str(self.directory / "image.tar"))
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def stop(self) -> None:
+        """Its containers, images and settings stay."""
         self._process.terminate()
         self._process.wait(60)
-        shutil.rmtree(self.directory)
 
     def _ctr(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(["ctr", "--address", self.socket, *words], check=check, capture_output=True, timeout=60)

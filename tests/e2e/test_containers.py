@@ -13,25 +13,39 @@ import pytest
 
 from infrasight.cli.main import main
 from infrasight.node.hierarchy import hierarchies
-from tests.e2e.containerd import Containerd
+from tests.e2e.containerd import IMAGE, Containerd
 from tests.e2e.system import Row, System
 
 pytestmark = [pytest.mark.kernel, pytest.mark.serial, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc", "cgroup2")]
 CONTAINERS, AT_A_TIME = 24, 4
 POD = "0ca3b0a6-7e8f-4b59-9d0b-1f6e2a3c4d5e"
 WHERE = "container_id, container_runtime, pod_uid"
+TOLD_OF = "containers are told of by"
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with System(tmp_path_factory.mktemp("up")) as running:
-        yield running
+    """That asks nobody what containers are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INFRASIGHT_CONTAINERD", "none")
+        with System(tmp_path_factory.mktemp("up")) as running:
+            yield running
 
 
 @pytest.fixture(scope="module")
 def containerd() -> Iterator[Containerd]:
     with Containerd() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def asking(containerd: Containerd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """That asks this containerd."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INFRASIGHT_CONTAINERD", str(containerd.socket))
+        with System(tmp_path_factory.mktemp("up")) as running:
+            running.wait_for(TOLD_OF)
+            yield running
 
 
 LEAST = 4 + 2 + 5
@@ -43,6 +57,8 @@ def of_process(system: System, pids: list[int]) -> dict[int, list[Row]]:
     said = f"pid IN ({', '.join(map(str, pids))})"
     kinds = ("execve", "open", "process")
     sql = " UNION ALL ".join(f"SELECT ts, pid, cgroup_id, {WHERE}, '{kind}' AS kind FROM {kind} WHERE {said}" for kind in kinds)
+    ended = f"SELECT count() FROM process WHERE {said} AND action = 'exit'"
+    assert system.wait_for_count(ended, len(pids)) == len(pids)
     system.wait_for_count(f"SELECT count() FROM ({sql})", LEAST * len(pids))
     rows = system.query(f"SELECT * FROM ({sql}) ORDER BY ts")
     return {pid: [row for row in rows if row["pid"] == pid] for pid in pids}
@@ -63,7 +79,7 @@ def test_containers_that_live_50_ms(system: System, containerd: Containerd) -> N
     """Every exec in each of them, and what its first process did before it became the program: all that was done in its cgroup."""
     names = [f"infrasight-{uuid.uuid4().hex[:8]}.{number}" for number in range(CONTAINERS)]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        list(pool.map(lambda name: containerd.run(name, f"/bin/true {name} first; /bin/sleep 0.05; exec /bin/true {name} last"), names))
+        list(pool.map(lambda name: containerd.run(name, script(name)), names))
     ours = "argv[1] = '/bin/true' AND startsWith(argv[2], 'infrasight-')"
     assert system.wait_for_count(f"SELECT count() FROM execve WHERE {ours}", 2 * CONTAINERS) == 2 * CONTAINERS
     rows = system.query(f"SELECT argv[2] AS name, argv[3] AS part, cgroup_id, {WHERE} FROM execve WHERE {ours}")
@@ -96,6 +112,62 @@ def test_a_pod_by_its_cgroup(system: System, containerd: Containerd, capsys: pyt
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {event["container_id"] for event in events} == {id}
     assert [event["argv"] for event in events if event["kind"] == "execve" and not event["ret"]][-1] == ["/bin/true", name]
+
+
+def script(name: str) -> str:
+    return f"/bin/true {name} first; /bin/sleep 0.05; exec /bin/true {name} last"
+
+
+def told(system: System, name: str) -> list[Row]:
+    """Both execs of that script, and what is known of where they were."""
+    ours = f"execve WHERE argv[2] = '{name}' AND argv[1] = '/bin/true'"
+    assert system.wait_for_count(f"SELECT count() FROM {ours}", 2) == 2
+    return system.query(f"SELECT container_id, container_name, image, image_digest, container_labels, privileged, identity FROM {ours}")
+
+
+@pytest.mark.needs("containerd", "busybox")
+def test_what_its_runtime_says_is_there_from_the_first_event_on(asking: System, containerd: Containerd, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"infrasight-{uuid.uuid4().hex[:8]}.{number}" for number in range(CONTAINERS)]
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        list(pool.map(lambda name: containerd.run(name, script(name), "--label", f"called={name}"), names))
+    for name in names:
+        for row in told(asking, name):
+            assert (row["container_id"], row["container_name"], row["identity"]) == (name, name, "complete")
+            assert (row["image"], row["image_digest"], row["privileged"]) == (IMAGE, containerd.digest, False)
+            assert f"called={name}" in row["container_labels"]
+    every = asking.query("SELECT DISTINCT identity FROM open WHERE startsWith(container_id, 'infrasight-')")
+    assert every == [{"identity": "complete"}]
+    (times,) = asking.query("SELECT min(ts) >= min(container_created) AS later FROM execve WHERE identity = 'complete'")
+    assert times["later"]
+    port = str(asking.port)
+    assert main(["events", "--image", "infrasight-test", "--type", "execve", "-o", "json", "--last", "9", "--server-port", port]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["image"] for event in events] == [IMAGE] * 9
+
+
+@pytest.mark.needs("containerd", "busybox")
+def test_a_privileged_container(asking: System, containerd: Containerd) -> None:
+    name = f"infrasight-{uuid.uuid4().hex[:8]}"
+    containerd.run(name, script(name), "--privileged")
+    assert {row["privileged"] for row in told(asking, name)} == {True}
+
+
+@pytest.mark.needs("containerd", "busybox")
+def test_a_runtime_that_ends_and_is_started_again(asking: System, containerd: Containerd) -> None:
+    """Nothing is lost; afterwards it is as before."""
+    names = [f"infrasight-{uuid.uuid4().hex[:8]}.{number}" for number in range(2)]
+    containerd.stop()
+    asking.wait_for("containers are not told of")
+    with cgroup(f"/default/{names[0]}") as place:
+        child = subprocess.Popen(["/bin/sh", "-c", f"echo $$ > {place}/cgroup.procs; /bin/true {names[0]} first; exec /bin/true {names[0]} last"])
+        assert child.wait() == 0
+    assert {(row["container_id"], row["identity"]) for row in told(asking, names[0])} == {(names[0], "path")}
+    times = asking.log.read_text().count(TOLD_OF)
+    containerd.start()
+    asking.wait_for(TOLD_OF, times + 1)
+    containerd.run(names[1], script(names[1]))
+    assert {(row["container_id"], row["image"], row["identity"]) for row in told(asking, names[1])} == {(names[1], IMAGE, "complete")}
+    assert asking.query("SELECT * FROM loss WHERE probe IN ('execve', 'process')") == []
 
 
 @contextmanager

@@ -31,6 +31,7 @@ TEXT = {number: raw.decode("utf-8", "backslashreplace") for number, raw in enume
         (SubscribeRequest(uids=[0]), lambda row: row["uid"] == 0),
         (SubscribeRequest(path_prefixes=["/etc/", "/nowhere"]), lambda row: row["path"].startswith(b"/etc/")),
         (SubscribeRequest(containers=["ba", "žlu"]), lambda row: row["container_id"] in (b"bash", "žluťoučký".encode())),
+        (SubscribeRequest(images=["as", "not"]), lambda row: row["image"] in (b"bash", b"\xff\xfe not utf-8")),
         (SubscribeRequest(path_prefixes=["/etc/sh"], comms=["bash"]), lambda row: row["path"] == b"/etc/shadow" and row["comm"] == b"bash"),
     ],
 )

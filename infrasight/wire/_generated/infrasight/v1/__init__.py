@@ -245,6 +245,51 @@ class Accept(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -494,6 +539,51 @@ class Bind(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -684,6 +774,51 @@ class Bpf(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -849,6 +984,51 @@ class Capset(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -1012,6 +1192,51 @@ class Chmod(betterproto2.Message):
     pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
     """
     Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1189,6 +1414,51 @@ class Chroot(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -1357,6 +1627,51 @@ class Connect(betterproto2.Message):
     pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
     """
     Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1552,6 +1867,51 @@ class Dns(betterproto2.Message):
     pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
     """
     Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1757,6 +2117,51 @@ class Dup(betterproto2.Message):
     pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
     """
     Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2067,6 +2472,51 @@ class Execve(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -2272,6 +2722,51 @@ class IoUringSetup(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -2454,6 +2949,51 @@ class Link(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -2622,6 +3162,51 @@ class Listen(betterproto2.Message):
     pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
     """
     Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2849,6 +3434,51 @@ class MemfdCreate(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -3002,6 +3632,51 @@ class Mkdir(betterproto2.Message):
     pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
     """
     Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3162,6 +3837,51 @@ class Mmap(betterproto2.Message):
     pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
     """
     Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3344,6 +4064,51 @@ class Module(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -3522,6 +4287,51 @@ class Mount(betterproto2.Message):
     pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
     """
     Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3739,6 +4549,51 @@ class Mprotect(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -3943,6 +4798,51 @@ class Open(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -4113,6 +5013,51 @@ class Process(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     action: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
     """
     fork, exec or exit.
@@ -4261,6 +5206,51 @@ class ProcessVm(betterproto2.Message):
     pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
     """
     Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4431,6 +5421,51 @@ class Ptrace(betterproto2.Message):
     pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
     """
     Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4619,6 +5654,51 @@ class Rename(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -4787,6 +5867,51 @@ class Resource(betterproto2.Message):
     pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
     """
     Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     interval_ns: "int" = betterproto2.field(16, betterproto2.TYPE_UINT64)
@@ -4999,6 +6124,51 @@ class Setid(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -5182,6 +6352,51 @@ class Setns(betterproto2.Message):
     pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
     """
     Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5393,6 +6608,51 @@ class Socket(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -5501,6 +6761,11 @@ class SubscribeRequest(betterproto2.Message):
     containers: "list[str]" = betterproto2.field(9, betterproto2.TYPE_STRING, repeated=True)
     """
     The id of the container begins with one of these.
+    """
+
+    images: "list[str]" = betterproto2.field(10, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The name of the container's image has one of these in it.
     """
 
 
@@ -5649,6 +6914,51 @@ class Symlink(betterproto2.Message):
     pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
     """
     Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5811,6 +7121,51 @@ class SyscallFreq(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     interval_ns: "int" = betterproto2.field(16, betterproto2.TYPE_UINT64)
     """
     How long before `ts` counting began: when it was last looked at, or first seen. (ns)
@@ -5969,6 +7324,51 @@ class Umount(betterproto2.Message):
     pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
     """
     Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -6131,6 +7531,51 @@ class Unlink(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -6291,6 +7736,51 @@ class Unshare(betterproto2.Message):
     Uid of the Kubernetes pod that it was in.
     """
 
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
     Return code; a negative errno when it failed.
@@ -6439,6 +7929,51 @@ class Userfaultfd(betterproto2.Message):
     pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
     """
     Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
