@@ -68,6 +68,8 @@ def _filter(options: EventsOptions, kinds: Sequence[Kind]) -> dict[str, Any]:
         "path_prefixes": list(map(utf8, options.path)),
         "containers": list(map(utf8, options.container)),
         "images": list(map(utf8, options.image)),
+        "pods": list(map(utf8, options.pod)),
+        "ancestors": list(map(utf8, options.ancestor)),
     }
 
 
@@ -83,7 +85,7 @@ async def _last(client: Client, kind: Kind, options: EventsOptions, last: int) -
     """The newest events of one kind, none of a kind that has not the columns asked about."""
     names = {column.name for column in kind.columns} | ({"path"} if kind.paths else set())
     asked = {"comm": options.comm, "user": options.user, "pid": options.pid, "path": options.path, "container_id": options.container}
-    asked |= {"image": options.image}
+    asked |= {"image": options.image, "pod_name": options.pod, "ancestors": options.ancestor}
     if not names.issuperset(name for name, values in asked.items() if values):
         return []
     return [(kind.name, row) async for row in rows_of_query(client, newest(kind, options, last))]
@@ -111,6 +113,10 @@ def _conditions(kind: Kind, options: EventsOptions) -> Iterator[str]:
         yield _begins_with(kind.paths, options.path)
     if options.container:
         yield _begins_with(("container_id",), options.container)
+    if options.pod:
+        yield _begins_with(("pod_name",), options.pod)
+    if options.ancestor:
+        yield f"hasAny(e.ancestors, [{', '.join(map(literal, options.ancestor))}])"
     if options.image:
         yield "(" + " OR ".join(f"position(e.image, {literal(part)}) > 0" for part in options.image) + ")"
     if options.since is not None:

@@ -32,6 +32,7 @@ from infrasight.node.columns import (
     split_words,
     strings,
 )
+from infrasight.node.contained import contained
 from infrasight.node.containers import Containers
 from infrasight.node.containment import Container
 from infrasight.node.flow import Batch, Drain, Loss
@@ -40,7 +41,6 @@ from infrasight.node.identity import Identity
 from infrasight.node.names import Names
 from infrasight.node.paths import all_plain, placed, resolved, terminal
 from infrasight.node.processes import Processes, Scan
-from infrasight.runtimes import Facts
 from infrasight.schema import KINDS, Column, Kind, Type, arrow_schema
 from infrasight.schema.arrow import TYPES
 from infrasight.schema.columns import RESOLVED, Source
@@ -56,9 +56,6 @@ NAMES_EVERY_S = 10.0
 """How often the files of users and groups are looked at for changes."""
 SCAN_EVERY = 20
 """How many times as long as it took until /proc is looked at again."""
-NOTHING = Facts()
-_TOLD = {"container_name": "name", "image": "image", "image_digest": "image_digest", "pod_name": "pod_name", "pod_namespace": "pod_namespace"}
-"""Columns of names, and the facts about a container that they are."""
 _SOURCE = b"source"
 _HEAD = ("start_ns", "pid", "exec_id", "cgroup_id", "enter_ns", "uid", "gid", "comm", "cwd_key", "tty")
 """Members of a record that say who did it, and when."""
@@ -302,7 +299,6 @@ class Enricher(Actor):
         keys = zip(ids[first].tolist(), records["pid"][first].tolist(), strict=True)
         found = [self.processes.find(*key) for key in keys]
         parents = np.array([process.parent_id for process in found], np.uint64)
-        containers = [self.cgroups.find(cgroup_id) for cgroup_id in cgroup_ids[first].tolist()]
         exes = [process.exe_at(exec_id) for process, exec_id in zip(found, exec_ids[first].tolist(), strict=True)]
         return {
             "ts": numbers(records["enter_ns"].astype(np.int64) + wall_offset_ns, TYPES[Type.TIME]),
@@ -316,30 +312,8 @@ class Enricher(Actor):
             "exe": distinct.name(exes),
             "cwd": named(records["cwd_key"], self.processes.directory),
             "tty": named(records["tty"], terminal),
-            "container_id": distinct.name([container.id for container in containers]),
-            "container_runtime": distinct.name([container.runtime for container in containers]),
-            "pod_uid": distinct.name([container.pod_uid for container in containers]),
-            **self._told(distinct, containers),
+            **contained(distinct, [self.cgroups.find(cgroup_id) for cgroup_id in cgroup_ids[first].tolist()], self.containers),
         }
-
-    def _told(self, distinct: Distinct, containers: list[Container]) -> Who:
-        """What runtimes say of containers (k,), one for each distinct value."""
-        found = [self.containers.find(container.id) if container.id else None for container in containers]
-        facts = [each or NOTHING for each in found]
-        columns: Who = {name: distinct.name([getattr(each, told) for each in facts]) for name, told in _TOLD.items()}
-        created = np.array([each.created_ns for each in facts], np.int64)
-        privileged = np.array([each.privileged for each in facts], np.uint8)
-        return columns | {
-            "container_labels": distinct.name([b"\0".join(each.labels) for each in facts]),
-            "container_created": numbers(created[distinct.codes], TYPES[Type.TIME]),
-            "privileged": numbers(privileged[distinct.codes], TYPES[Type.BOOL]),
-            "identity": distinct.name([self._completeness(*each) for each in zip(containers, found, strict=True)]),
-        }
-
-    def _completeness(self, container: Container, facts: Facts | None) -> bytes:
-        if not container.id:
-            return b""
-        return b"complete" if facts is not None else b"pending" if self.containers.awaited(container) else b"path"
 
     def _losses(self, losses: list[Loss]) -> Batch:
         columns = {

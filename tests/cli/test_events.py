@@ -61,14 +61,16 @@ def test_stored_events_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_filters_become_conditions() -> None:
-    who = {"comm": ("a'b",), "user": ("root", "x"), "pid": (1, 2), "container": ("0a", "'"), "image": ("a'b",)}
-    options = EventsOptions(path=("/etc", "/tmp/"), since=Span("5m"), **who)
+    who = {"comm": ("a'b",), "user": ("root", "x"), "pid": (1, 2), "container": ("0a", "'"), "image": ("a'b",), "pod": ("web",)}
+    options = EventsOptions(path=("/etc", "/tmp/"), ancestor=("sshd", "a'"), since=Span("5m"), **who)
     sql = newest(KINDS["open"], options, 7)
     assert r"e.comm IN ('a\'b') AND e.user IN ('root', 'x') AND e.pid IN (1, 2)" in sql
     given, leads = "startsWith(e.path, '/etc') OR startsWith(e.path, '/tmp/')", "startsWith(e.path_resolved, '/etc')"
     containers = r"(startsWith(e.container_id, '0a') OR startsWith(e.container_id, '\''))"
+    more = r"(startsWith(e.pod_name, 'web')) AND hasAny(e.ancestors, ['sshd', 'a\''])"
     images = r"(position(e.image, 'a\'b') > 0)"
-    assert f"({given} OR {leads} OR startsWith(e.path_resolved, '/tmp/')) AND {containers} AND {images} AND e.ts >= fromUnixTimestamp64Nano(" in sql
+    path = f"({given} OR {leads} OR startsWith(e.path_resolved, '/tmp/'))"
+    assert f"{path} AND {containers} AND {more} AND {images} AND e.ts >= fromUnixTimestamp64Nano(" in sql
     assert sql.endswith("ORDER BY e.ts DESC LIMIT 7")
 
 
@@ -89,7 +91,7 @@ def test_following_filters_at_the_server_and_says_when_it_stops(capsys: pytest.C
     stub = Stub(events=[opened(1), opened(2, path="\x1b]0;\n", comm="\u202e"), loss], dropped=1234)
     with served(stub) as port:
         argv = ["events", "-f", "--type=open,loss", "--comm=a,b", "--user=root", "--pid=7", "--pid=8", "--path=/etc", "--container=0a"]
-        assert main([*argv, "--image=nginx", "--server-port", port]) == 1
+        assert main([*argv, "--image=nginx", "--pod=web", "--ancestor=sshd,x", "--server-port", port]) == 1
     said = capsys.readouterr()
     lines = said.out.splitlines()
     assert len(lines) == 3
@@ -99,6 +101,7 @@ def test_following_filters_at_the_server_and_says_when_it_stops(capsys: pytest.C
     (filter,) = stub.filters
     assert (filter.kinds, filter.comms, filter.users, filter.pids) == (["open", "loss"], ["a,b"], ["root"], [7, 8])
     assert (filter.path_prefixes, filter.containers, filter.images) == (["/etc"], ["0a"], ["nginx"])
+    assert (filter.pods, filter.ancestors) == (["web"], ["sshd,x"])
 
 
 def test_followed_events_as_json_have_every_column(capsys: pytest.CaptureFixture[str]) -> None:

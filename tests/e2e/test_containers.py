@@ -146,6 +146,21 @@ def test_what_its_runtime_says_is_there_from_the_first_event_on(asking: System, 
 
 
 @pytest.mark.needs("containerd", "busybox")
+def test_a_pod_by_its_labels(asking: System, containerd: Containerd, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the kubelet has every container made; and its events alone, of those that its shell began."""
+    name = f"infrasight-{uuid.uuid4().hex[:8]}"
+    labels = {"io.kubernetes.pod.name": f"{name}-pod", "io.kubernetes.pod.namespace": "shop", "io.kubernetes.container.name": "till"}
+    containerd.run(name, script(name), *(word for label in labels.items() for word in ("--label", "=".join(label))))
+    assert {row["container_name"] for row in told(asking, name)} == {"till"}
+    pods = asking.query(f"SELECT DISTINCT pod_name, pod_namespace FROM open WHERE container_id = '{name}'")
+    assert pods == [{"pod_name": f"{name}-pod", "pod_namespace": "shop"}]
+    wanted = ["--pod", name, "--ancestor", "sh", "--type", "execve", "-o", "json"]
+    assert main(["events", *wanted, "--server-port", str(asking.port)]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["argv"][:3] for event in events] == [["/bin/true", name, "first"], ["/bin/sleep", "0.05"]]
+
+
+@pytest.mark.needs("containerd", "busybox")
 def test_a_privileged_container(asking: System, containerd: Containerd) -> None:
     name = f"infrasight-{uuid.uuid4().hex[:8]}"
     containerd.run(name, script(name), "--privileged")

@@ -32,6 +32,9 @@ TEXT = {number: raw.decode("utf-8", "backslashreplace") for number, raw in enume
         (SubscribeRequest(path_prefixes=["/etc/", "/nowhere"]), lambda row: row["path"].startswith(b"/etc/")),
         (SubscribeRequest(containers=["ba", "žlu"]), lambda row: row["container_id"] in (b"bash", "žluťoučký".encode())),
         (SubscribeRequest(images=["as", "not"]), lambda row: row["image"] in (b"bash", b"\xff\xfe not utf-8")),
+        (SubscribeRequest(pods=["new", "x"]), lambda row: row["pod_name"] == b"new\nline"),
+        (SubscribeRequest(ancestors=["systemd", "shd"]), lambda row: row["ancestors"] == b"bash\0sshd\0systemd"),
+        (SubscribeRequest(ancestors=["sshd"]), lambda row: row["ancestors"] in (b"sshd", b"bash\0sshd\0systemd")),
         (SubscribeRequest(path_prefixes=["/etc/sh"], comms=["bash"]), lambda row: row["path"] == b"/etc/shadow" and row["comm"] == b"bash"),
     ],
 )

@@ -6768,6 +6768,16 @@ class SubscribeRequest(betterproto2.Message):
     The name of the container's image has one of these in it.
     """
 
+    pods: "list[str]" = betterproto2.field(11, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The name of the Kubernetes pod begins with one of these.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(12, betterproto2.TYPE_STRING, repeated=True)
+    """
+    An ancestor of the process had one of these names when it forked.
+    """
+
 
 default_message_pool.register_message("infrasight.v1", "SubscribeRequest", SubscribeRequest)
 
