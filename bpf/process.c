@@ -1,8 +1,11 @@
-/* Life of processes: fork, exec, exit, through a ring of their own, so that ancestry survives a flood of anything else. Nothing filters them. */
+/*
+ * Life of processes: fork, exec, exit, through a ring of their own, so that ancestry survives a flood of anything else. Nothing filters them. Through the
+ * same ring goes what numbers in other records stand for: working directories and cgroups.
+ */
 
 #define PROCESS_STEPS 48
 
-enum { FORK = 1, EXEC = 2, EXIT = 3, CWD = 4 };
+enum { FORK = 1, EXEC = 2, EXIT = 3, CWD = 4, CGROUP = 5, CGROUP_GONE = 6 };
 
 /* Room for a record of `task` and its fields; nothing leads to a file yet. */
 static __always_inline struct process *process_compose(u64 task, u32 action)
@@ -51,6 +54,7 @@ RAW(process, sched_process_fork)
         return 0;
     record->pid = pid;
     record->tid = pid;
+    record->cgroup_id = CGROUP_OF(READ, child);
     bpf_probe_read_kernel(record->comm, sizeof(record->comm), (void *)(child + TASK_COMM));
     process_ring.ringbuf_submit(record, process_wakeup());
     return 0;
@@ -96,4 +100,57 @@ RAW(process, sched_process_exit)
     record->status = READ(u32, task, TASK_EXIT_CODE);
     process_ring.ringbuf_submit(record, process_wakeup());
     return 0;
+}
+
+/* Only to tell how long a path is. The kernel has it in a buffer of this size (TRACE_CGROUP_PATH_LEN, kernel/cgroup/cgroup-internal.h). */
+#define CGROUP_PATH_BYTES 1024
+struct cgroup_path {
+    u8 text[CGROUP_PATH_BYTES];
+};
+BPF_PERCPU_ARRAY(cgroup_paths, struct cgroup_path, 1);
+
+/* Whether a task's cgroup can be one of this hierarchy: v2, or the pids controller's own. */
+static __always_inline bool is_told_of(u64 root, u64 hierarchy)
+{
+#ifdef CSS_SET_PIDS
+    return !hierarchy || READ(u32, root, CGROUP_ROOT_SUBSYS) & 1 << CGROUP_PIDS;
+#else
+    return !hierarchy;
+#endif
+}
+
+/*
+ * A cgroup: its id, that of the one it is in, and its path, of a long one the end. It is told of before anything can be in it: the kernel holds the lock on
+ * cgroups, and nobody has seen its directory yet.
+ */
+static __always_inline int cgroup_tell(u64 cgroup, u64 path, u32 action)
+{
+    u32 zero = 0;
+    struct cgroup_path *whole = cgroup_paths.lookup(&zero);
+    u64 hierarchy = CGROUP_HIERARCHY(READ, cgroup), parent = READ(u64, READ(u64, cgroup, CGROUP_PARENT), CSS_CGROUP);
+    if (!whole || !is_told_of(READ(u64, cgroup, CGROUP_ROOT), hierarchy))
+        return 0;
+    struct process *record = process_compose(current_task(), action);
+    if (!record)
+        return 0;
+    record->cgroup_id = hierarchy << CGROUP_HIERARCHY_SHIFT | CGROUP_ID(READ, cgroup);
+    record->parent_start_ns = hierarchy << CGROUP_HIERARCHY_SHIFT | CGROUP_ID(READ, parent);
+    long size = bpf_probe_read_kernel_str(whole->text, CGROUP_PATH_BYTES, (void *)path);
+    u64 length = size > 0 ? size - 1 : 0, left_out = length > sizeof(record->file) ? length - sizeof(record->file) : 0;
+    bpf_probe_read_kernel(record->file, sizeof(record->file), (void *)(path + left_out));
+    record->file_len = length - left_out;
+    record->cut = left_out > 0;
+    process_ring.ringbuf_submit(record, process_wakeup());
+    return 0;
+}
+
+/* cgroup, path */
+RAW(process, cgroup_mkdir)
+{
+    return cgroup_tell(ctx->args[0], ctx->args[1], CGROUP);
+}
+
+RAW(process, cgroup_rmdir)
+{
+    return cgroup_tell(ctx->args[0], ctx->args[1], CGROUP_GONE);
 }

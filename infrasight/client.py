@@ -84,7 +84,7 @@ class Client:
 
     def subscribe(self, filter: SubscribeRequest | None = None, **fields: Any) -> Subscription:
         """Events from now on that pass the filter, given as a message or as its fields: `kinds`, `nodes`, `comms`, `users`, `pids`, `uids`,
-        `path_prefixes` (lists), `max_rate_per_s`."""
+        `path_prefixes`, `containers`, `images`, `pods`, `ancestors` (lists), `max_rate_per_s`."""
         return Subscription(self._channel, filter if filter is not None else SubscribeRequest(**fields))
 
     async def status(self) -> StatusResponse:

@@ -71,6 +71,12 @@ def _can_make_a_cgroup() -> bool:
     return False
 
 
+def _has_cgroup1() -> bool:
+    from infrasight.node.hierarchy import hierarchies  # where it is needed: most runs are of something else
+
+    return any(each.number for each in hierarchies())
+
+
 def _takes_32_bit_calls() -> bool:
     """Whether the kernel takes calls of 32-bit programs, asked by having a child make getpid so, which kills it where the kernel does not."""
     if platform.machine() != "x86_64":
@@ -111,6 +117,7 @@ CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "compat": (_takes_32_bit_calls, "x86-64, and a kernel with CONFIG_IA32_EMULATION"),
     "chosen_pid": (lambda: os.access("/proc/sys/kernel/ns_last_pid", os.W_OK), "a kernel with CONFIG_CHECKPOINT_RESTORE, and root"),
     "mount": (_can_mount, "the right to mount a tmpfs (CAP_SYS_ADMIN)"),
+    "cgroup1": (_has_cgroup1, "a mounted cgroup v1 hierarchy of the pids controller"),
     "cgroup2": (_can_make_a_cgroup, "a writable cgroup v2 hierarchy: mount -t cgroup2 none /sys/fs/cgroup/unified"),
     "ipv6": (_has_ipv6, "an IPv6 loopback address"),
     "apt": (_command("apt-get"), "Debian or a relative of it"),
@@ -119,6 +126,7 @@ CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "opensnoop": (_command("opensnoop"), "apt-get install libbpf-tools"),
     "strace": (_command("strace"), "apt-get install strace"),
     "busybox": (_command("busybox"), "apt-get install busybox-static"),
+    "containerd": (lambda: all(_command(name)() for name in ("containerd", "ctr", "runc")), "apt-get install containerd runc"),
     "ip": (_command("ip"), "apt-get install iproute2"),
     "pandas": (_module("pandas"), "pip install pandas, which pyarrow makes nanosecond times with"),
     "grpc_tools": (_module("grpc_tools"), "pip install grpcio-tools"),

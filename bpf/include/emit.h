@@ -41,10 +41,32 @@ static __always_inline u32 terminal(u64 task)
     return FIELD(u32, driver, TTY_DRIVER_MAJOR) << 20 | (FIELD(u32, driver, TTY_DRIVER_MINOR_START) + FIELD(u32, tty, TTY_INDEX));
 }
 
-static __always_inline u64 cgroup_of(u64 task)
-{
-    return FIELD(u64, FIELD(u64, FIELD(u64, FIELD(u64, task, TASK_CGROUPS), CSS_SET_DFL_CGRP), CGROUP_KN), KERNFS_NODE_ID);
-}
+/*
+ * Which cgroup a task is in: that of the v2 hierarchy or, where it is in the root of that, as everything is on a host without v2, of the pids controller's
+ * own. Hierarchies number their cgroups each for itself, so the number of a v1 hierarchy is in the upper bits. `LOAD` is FIELD for the current task.
+ */
+#define CGROUP_ROOT_ID 1
+#define CGROUP_HIERARCHY_SHIFT 48
+#define CGROUP_ID(LOAD, cgroup) LOAD(u64, LOAD(u64, cgroup, CGROUP_KN), KERNFS_NODE_ID)
+#define CGROUP_HIERARCHY(LOAD, cgroup) ((u64)LOAD(u32, LOAD(u64, cgroup, CGROUP_ROOT), CGROUP_ROOT_HIERARCHY))
+#ifdef CSS_SET_PIDS
+#define CGROUP_OF(LOAD, task)                                                                      \
+    ({                                                                                             \
+        u64 _set = LOAD(u64, task, TASK_CGROUPS);                                                  \
+        u64 _id = CGROUP_ID(LOAD, LOAD(u64, _set, CSS_SET_DFL_CGRP));                              \
+        if (_id == CGROUP_ROOT_ID) {                                                               \
+            u64 _cgroup = LOAD(u64, LOAD(u64, _set, CSS_SET_PIDS), CSS_CGROUP);                    \
+            u64 _other = CGROUP_ID(LOAD, _cgroup);                                                 \
+            if (_other != CGROUP_ROOT_ID)                                                          \
+                _id = CGROUP_HIERARCHY(LOAD, _cgroup) << CGROUP_HIERARCHY_SHIFT | _other;          \
+        }                                                                                          \
+        _id;                                                                                       \
+    })
+#else
+#define CGROUP_OF(LOAD, task) CGROUP_ID(LOAD, LOAD(u64, LOAD(u64, task, TASK_CGROUPS), CSS_SET_DFL_CGRP))
+#endif
+
+static __always_inline u64 cgroup_of(u64 task) { return CGROUP_OF(FIELD, task); }
 
 /*
  * The working directory as one number: mount, directory entry, its name and inode, since an address may come to be another directory's. The verifier does

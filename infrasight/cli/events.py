@@ -66,6 +66,10 @@ def _filter(options: EventsOptions, kinds: Sequence[Kind]) -> dict[str, Any]:
         "users": list(map(utf8, options.user)),
         "pids": list(options.pid),
         "path_prefixes": list(map(utf8, options.path)),
+        "containers": list(map(utf8, options.container)),
+        "images": list(map(utf8, options.image)),
+        "pods": list(map(utf8, options.pod)),
+        "ancestors": list(map(utf8, options.ancestor)),
     }
 
 
@@ -80,7 +84,9 @@ async def _stored(options: EventsOptions, kinds: Sequence[Kind]) -> None:
 async def _last(client: Client, kind: Kind, options: EventsOptions, last: int) -> list[tuple[str, dict[str, Any]]]:
     """The newest events of one kind, none of a kind that has not the columns asked about."""
     names = {column.name for column in kind.columns} | ({"path"} if kind.paths else set())
-    if not names.issuperset(name for name in ("comm", "user", "pid", "path") if getattr(options, name)):
+    asked = {"comm": options.comm, "user": options.user, "pid": options.pid, "path": options.path, "container_id": options.container}
+    asked |= {"image": options.image, "pod_name": options.pod, "ancestors": options.ancestor}
+    if not names.issuperset(name for name, values in asked.items() if values):
         return []
     return [(kind.name, row) async for row in rows_of_query(client, newest(kind, options, last))]
 
@@ -104,6 +110,18 @@ def _conditions(kind: Kind, options: EventsOptions) -> Iterator[str]:
     if options.pid:
         yield f"e.pid IN ({', '.join(map(str, options.pid))})"
     if options.path:
-        yield "(" + " OR ".join(f"startsWith(e.{name}, {literal(prefix)})" for name in kind.paths for prefix in options.path) + ")"
+        yield _begins_with(kind.paths, options.path)
+    if options.container:
+        yield _begins_with(("container_id",), options.container)
+    if options.pod:
+        yield _begins_with(("pod_name",), options.pod)
+    if options.ancestor:
+        yield f"hasAny(e.ancestors, [{', '.join(map(literal, options.ancestor))}])"
+    if options.image:
+        yield "(" + " OR ".join(f"position(e.image, {literal(part)}) > 0" for part in options.image) + ")"
     if options.since is not None:
         yield f"e.ts >= fromUnixTimestamp64Nano({time.time_ns() - int(options.since * 1e9)})"
+
+
+def _begins_with(columns: Sequence[str], prefixes: Sequence[str]) -> str:
+    return "(" + " OR ".join(f"startsWith(e.{name}, {literal(prefix)})" for name in columns for prefix in prefixes) + ")"

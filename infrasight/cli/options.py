@@ -87,6 +87,10 @@ class EventsOptions(Reach):
     path: tuple[str, ...] = option(
         (), env=None, comma=False, help="only events with a path that begins with this, as given or where it leads; may be repeated"
     )
+    container: tuple[str, ...] = option((), env=None, help="only events in a container whose id begins with this; may be repeated")
+    image: tuple[str, ...] = option((), env=None, help="only events in a container whose image has this in its name; may be repeated")
+    pod: tuple[str, ...] = option((), env=None, help="only events in a Kubernetes pod whose name begins with this; may be repeated")
+    ancestor: tuple[str, ...] = option((), env=None, comma=False, help="only events of processes with an ancestor of this name; may be repeated")
     last: int | None = option(None, env=None, flags=("-n", "--last"), minimum=1, maximum=100_000, help="how many stored events; 20 unless given")
     since: Span | None = option(None, env=None, help="only events younger than this, e.g. 90s or 5m")
     output: Lines = option(Lines.COMPACT, env=None, flags=("-o", "--output"), help="how events are shown")

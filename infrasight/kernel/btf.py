@@ -14,7 +14,7 @@ from infrasight.errors import KernelError
 
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 _MAGIC = 0xEB9F
-_STRUCT, _UNION, _TYPEDEF = 4, 5, 8
+_STRUCT, _UNION, _ENUM, _TYPEDEF = 4, 5, 6, 8
 _POINTER, _ARRAY, _FUNCTION_PROTOTYPE = 2, 3, 13
 _NAMES_FOR = {8, 9, 10, 11, 18}
 """Typedef, volatile, const, restrict, type tag: their size field is the id of the type they stand for."""
@@ -60,7 +60,7 @@ class Btf:
         while at < end:
             name, info, _ = struct.unpack_from("<III", raw, at)
             kind, members = info >> 24 & 0x1F, info & 0xFFFF
-            if name and kind in (_STRUCT, _UNION, _TYPEDEF):
+            if name and kind in (_STRUCT, _UNION, _ENUM, _TYPEDEF):
                 self._by_name.setdefault((kind, self._string(name)), len(self._at))
             self._at.append(at)
             at += 12 + _TAIL.get(kind, 0) + _TAIL_PER_MEMBER.get(kind, 0) * members
@@ -141,6 +141,16 @@ class Btf:
     def mentions(self, name: str) -> bool:
         """Whether anything is called so: a type, a member, an enumerator."""
         return b"\0" + name.encode() + b"\0" in self._raw[self._strings :]
+
+    @_understood()
+    def enumerator(self, enumeration: str, name: str) -> int | None:
+        """The value, 32 bits and unsigned, of one name of an enumeration; None when there is no such."""
+        number = self._by_name.get((_ENUM, enumeration.encode()))
+        if number is None:
+            return None
+        at = self._at[number] + 12
+        members = (struct.unpack_from("<II", self._raw, at + 8 * place) for place in range(self._type(number)[1]))
+        return next((value for text, value in members if self._string(text) == name.encode()), None)
 
     def size(self, structure: str) -> int:
         """Size of a structure in bytes."""

@@ -70,6 +70,11 @@ OFFSETS: dict[str, tuple[str, str]] = {
     "CRED_GID": ("cred", "gid"),
     "CSS_SET_DFL_CGRP": ("css_set", "dfl_cgrp"),
     "CGROUP_KN": ("cgroup", "kn"),
+    "CGROUP_ROOT": ("cgroup", "root"),
+    "CGROUP_PARENT": ("cgroup", "self.parent"),
+    "CGROUP_ROOT_HIERARCHY": ("cgroup_root", "hierarchy_id"),
+    "CGROUP_ROOT_SUBSYS": ("cgroup_root", "subsys_mask"),
+    "CSS_CGROUP": ("cgroup_subsys_state", "cgroup"),
     "KERNFS_NODE_ID": ("kernfs_node", "id"),
     "TASK_MM": ("task_struct", "mm"),
     "TASK_FILES": ("task_struct", "files"),
@@ -160,7 +165,7 @@ def constants(btf: Btf) -> dict[str, int]:
     if btf.mentions("BPF_FUNC_get_current_task_btf") and btf.mentions("BPF_FUNC_task_pt_regs"):
         found["TYPED_CURRENT_TASK"] = 1
     found["TASK_STATE"] = btf.offset("task_struct", "__state" if btf.has("task_struct", "__state") else "state")  # since Linux 5.14
-    found |= _dentry(btf) | _namespace(btf)
+    found |= _dentry(btf) | _namespace(btf) | _pids(btf)
     return found | _registers(btf, platform.machine()) | INTERFACE
 
 
@@ -169,6 +174,14 @@ def _dentry(btf: Btf) -> dict[str, int]:
     member = "d_shortname" if btf.has("dentry", "d_shortname") else "d_iname"  # since Linux 6.14
     inlined, size = btf.offset("dentry", member), btf.member_size("dentry", member)
     return {"DENTRY_INLINE": inlined, "DENTRY_INLINE_BYTES": size, "DENTRY_SPAN": inlined + size - btf.offset("dentry", "d_parent")}
+
+
+def _pids(btf: Btf) -> dict[str, int]:
+    """Which controller limits processes, and where it is kept what cgroup of its a task is in; nothing on a kernel without (CONFIG_CGROUP_PIDS)."""
+    number = btf.enumerator("cgroup_subsys_id", "pids_cgrp_id")
+    if number is None:
+        return {}
+    return {"CGROUP_PIDS": number, "CSS_SET_PIDS": btf.offset("css_set", "subsys") + 8 * number}
 
 
 def _namespace(btf: Btf) -> dict[str, int]:

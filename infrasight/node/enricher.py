@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache, partial
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ from infrasight.actors import Actor, Mailbox
 from infrasight.kernel import Records, syscall_names
 from infrasight.node import sockets
 from infrasight.node.answers import Answers
+from infrasight.node.cgroups import Cgroups
 from infrasight.node.columns import (
     FEW,
     Distinct,
@@ -30,6 +32,9 @@ from infrasight.node.columns import (
     split_words,
     strings,
 )
+from infrasight.node.contained import contained
+from infrasight.node.containers import Containers
+from infrasight.node.containment import Container
 from infrasight.node.flow import Batch, Drain, Loss
 from infrasight.node.growth import Growth, counters
 from infrasight.node.identity import Identity
@@ -44,6 +49,7 @@ from infrasight.schema.columns import RESOLVED, Source
 from infrasight.schema.events.connect import CONNECT
 from infrasight.schema.events.dns import DNS
 from infrasight.schema.events.mount import COMMANDS, FSCONFIG
+from infrasight.schema.events.process import CGROUP, CGROUP_GONE
 from infrasight.schema.events.syscall_freq import SYSCALL_FREQ
 
 Who = dict[str, pa.Array]
@@ -53,10 +59,10 @@ NAMES_EVERY_S = 10.0
 SCAN_EVERY = 20
 """How many times as long as it took until /proc is looked at again."""
 _SOURCE = b"source"
-_HEAD = ("start_ns", "pid", "exec_id", "enter_ns", "uid", "gid", "comm", "cwd_key", "tty")
+_HEAD = ("start_ns", "pid", "exec_id", "cgroup_id", "enter_ns", "uid", "gid", "comm", "cwd_key", "tty")
 """Members of a record that say who did it, and when."""
-_EXEC_MIX = np.uint64(0xFF51AFD7ED558CCD)
-"""An odd constant (MurmurHash3), so that process ids and counts of programs do not meet in a sum."""
+_EXEC_MIX, _CGROUP_MIX = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
+"""Odd constants (MurmurHash3), so that process ids, counts of programs and cgroups do not meet in a sum."""
 
 
 def _number_or(names: Mapping[int, str]) -> Callable[[int], bytes]:
@@ -155,28 +161,36 @@ class Enricher(Actor):
         boot: str,
         family: tuple[int, ...] = (),
         reverse: ReverseNames | None = None,
+        containers: Containers | None = None,
     ) -> None:
         self._inbox, self._outbox = inbox, outbox
+        self.containers = Containers() if containers is None else containers
+        self._made: list[Container] = []
         self._node = node.encode()
         self._identity = Identity(node, boot)
         self._family = np.array(family, np.uint32)
         self._users, self._groups = Names(Path("/etc/passwd")), Names(Path("/etc/group"))
         self._names_read_s = time.monotonic()
         self.processes = Processes(self._identity)
+        self.cgroups = Cgroups()
         self._growth = {kind.name: Growth(counters(kind), self._identity) for kind in KINDS.values() if kind.account}
         self._answers, self._reverse = Answers(), reverse
         self.redactor = Redactor()
         self._primed = self._torn = False
-        self._scan: asyncio.Task[Scan] | None = None
+        self._scan: asyncio.Task[tuple[Scan, Mapping[int, Container]]] | None = None
         self._scan_began_s = self._scan_due_s = 0.0
 
     async def run(self) -> None:
         """Until the inbox is closed and empty."""
         if not self._primed:
             await asyncio.to_thread(self.processes.prime)
+            await asyncio.to_thread(self.cgroups.prime)
             self._primed = True
         async for drain in self._inbox:
             await self._refresh(drain)
+            drain = self._acquainted(drain)
+            if self._made:
+                await self.containers.wait_for([self._made.pop() for _ in range(len(self._made))])
             for batch in self.batches(drain):
                 await self._outbox.put(batch)
 
@@ -188,19 +202,25 @@ class Enricher(Actor):
             await asyncio.to_thread(self._groups.refresh)
 
     def _mend(self, torn: bool) -> None:
-        """What is not known of processes since process life was lost is learned from /proc, beside everything else, and again after the next loss:
-        a machine with ten thousands of processes takes a second of a processor."""
+        """What is not known of processes and cgroups since process life was lost is learned from /proc and the hierarchy, beside everything else, and
+        again after the next loss: a machine with ten thousands of processes takes a second of a processor."""
         if self._scan and self._scan.done():
             scan, self._scan = self._scan, None
             self._scan_due_s = time.monotonic() + SCAN_EVERY * (time.monotonic() - self._scan_began_s)
-            self.processes.learn(scan.result())
+            processes, cgroups = scan.result()
+            self.processes.learn(processes)
+            self.cgroups.learn(cgroups)
         self._torn |= torn
         if self._torn and not self._scan and time.monotonic() >= self._scan_due_s:
             self._torn, self._scan_began_s = False, time.monotonic()
-            self._scan = asyncio.get_running_loop().create_task(asyncio.to_thread(self.processes.scan), name="enricher.scan")
+            self._scan = asyncio.get_running_loop().create_task(asyncio.to_thread(self._look), name="enricher.scan")
+
+    def _look(self) -> tuple[Scan, Mapping[int, Container]]:
+        return self.processes.scan(), self.cgroups.scan()
 
     def batches(self, drain: Drain) -> Iterator[Batch]:
         """The batches that a drain makes; process life is learned first."""
+        drain = self._acquainted(drain)
         for records in drain.life:
             new = self.processes.apply(records)
             ours = np.equal.outer(records["pid"], self._family) | np.equal.outer(records["ppid"], self._family)
@@ -221,6 +241,18 @@ class Enricher(Actor):
         if drain.losses:
             yield self._losses(drain.losses)
         self.processes.forget(drain.whole_until_ns)
+        self.cgroups.forget(drain.whole_until_ns)
+
+    def _acquainted(self, drain: Drain) -> Drain:
+        """What remains of a drain once it has been learned what cgroups there are."""
+        life: list[Records] = []
+        for records in drain.life:
+            of_cgroups = (records["action"] == CGROUP) | (records["action"] == CGROUP_GONE)
+            if of_cgroups.any():
+                self._made += self.cgroups.apply(records[of_cgroups])
+                records = records[~of_cgroups]
+            life.append(records)
+        return replace(drain, life=life)
 
     def _grown(self, kind: str, accounts: Records, now_ns: npt.NDArray[np.uint64], wall_offset_ns: int, *, final: bool) -> Iterator[Batch]:
         """What has been added to accounts since they were last seen, as rows."""
@@ -266,9 +298,9 @@ class Enricher(Actor):
 
     def _who(self, records: Records, wall_offset_ns: int) -> Who:
         ids = self._identity.of(records["start_ns"], records["pid"])
-        exec_ids = records["exec_id"]
-        # A process that has become another program is told apart from what it was, whose events may still come.
-        distinct = Distinct.of(ids + exec_ids * _EXEC_MIX)
+        exec_ids, cgroup_ids = records["exec_id"], records["cgroup_id"]
+        # A process that has become another program, or moved, is told apart from what it was, whose events may still come.
+        distinct = Distinct.of(ids + exec_ids * _EXEC_MIX + cgroup_ids * _CGROUP_MIX)
         first = distinct.first()
         keys = zip(ids[first].tolist(), records["pid"][first].tolist(), strict=True)
         found = [self.processes.find(*key) for key in keys]
@@ -286,6 +318,7 @@ class Enricher(Actor):
             "exe": distinct.name(exes),
             "cwd": named(records["cwd_key"], self.processes.directory),
             "tty": named(records["tty"], terminal),
+            **contained(distinct, [self.cgroups.find(cgroup_id) for cgroup_id in cgroup_ids[first].tolist()], self.containers),
         }
 
     def _losses(self, losses: list[Loss]) -> Batch:

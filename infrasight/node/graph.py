@@ -4,6 +4,7 @@ to a server       reader >> enricher >> batcher >> exporter
 to nowhere        reader >> enricher >> batcher >> discarder
 to the terminal   reader >> enricher >> printer
 with --reverse-dns          enricher >> resolver
+beside it         inquirer, who has runtimes tell of containers
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from infrasight import __version__
 from infrasight.actors import Actor, Edge, Graph, Mailbox
 from infrasight.kernel import Tracing
 from infrasight.node.batcher import Batcher, Limits
+from infrasight.node.containers import Containers
 from infrasight.node.enricher import Enricher
 from infrasight.node.exporter import Exporter
 from infrasight.node.flow import Attention, Batch, Drain, Encoded
 from infrasight.node.identity import boot_id
+from infrasight.node.inquirer import Inquirer
 from infrasight.node.printer import Discarder, Printer
 from infrasight.node.reader import Reader
 from infrasight.node.reverse import Resolver, ReverseNames, asking
@@ -44,6 +47,7 @@ class Node:
     graph: Graph
     reader: Reader
     enricher: Enricher
+    inquirer: Inquirer
     exporter: Exporter | None
     reverse: ReverseNames | None
 
@@ -61,8 +65,10 @@ def build(tracing: Tracing, settings: Settings) -> Node:
     patience_s = min(settings.batch_age_s, PATIENCE_S)
     reader = Reader(tracing, drains, settings.interval_s, (patience_s, 2.5 * patience_s), attention)
     reverse = ReverseNames(private=settings.reverse_dns_private) if settings.reverse_dns else None
-    enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family, reverse=reverse)
-    actors: list[Actor] = [reader, enricher]
+    containers = Containers()
+    inquirer = Inquirer(containers, settings.sockets)
+    enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family, reverse=reverse, containers=containers)
+    actors: list[Actor] = [reader, enricher, inquirer]
     edges = [Edge(drains, "reader", "enricher")]
     if reverse:
         actors.append(Resolver(reverse, asking()))
@@ -83,4 +89,4 @@ def build(tracing: Tracing, settings: Settings) -> Node:
         actors.append(end)
         edges += [Edge(batches, "enricher", "batcher"), Edge(encoded, "batcher", end.name)]
 
-    return Node(Graph("node", actors, edges), reader, enricher, exporter, reverse)
+    return Node(Graph("node", actors, edges), reader, enricher, inquirer, exporter, reverse)

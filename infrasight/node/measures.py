@@ -29,8 +29,25 @@ def samples(node: Node, crashes: Mapping[str, int]) -> Iterator[Sample]:
         yield counter("infrasight_reverse_names_evictions_total", "Addresses forgotten to make room.", node.reverse.forgotten)
     for pattern, masked in node.enricher.redactor.counts.items():
         yield counter("infrasight_redacted_total", "Secrets masked.", masked, pattern=pattern)
+    cgroups = node.enricher.cgroups
+    yield gauge("infrasight_cgroups", "Cgroups remembered.", len(cgroups))
+    yield counter("infrasight_cgroups_hits_total", "Times that the cgroup of a process was asked for and known.", cgroups.hits)
+    yield counter("infrasight_cgroups_misses_total", "Times that the cgroup of a process was asked for and not known.", cgroups.misses)
+    yield counter("infrasight_cgroups_evicted_total", "Cgroups forgotten for want of room.", cgroups.evictions)
+    yield from _containers(node)
     if node.exporter:
         yield from _delivery(node.exporter)
+
+
+def _containers(node: Node) -> Iterator[Sample]:
+    containers, inquirer = node.enricher.containers, node.inquirer
+    yield gauge("infrasight_containers", "Containers of which a runtime has told.", len(containers))
+    yield counter("infrasight_containers_hits_total", "Times that a container was asked for and known.", containers.hits)
+    yield counter("infrasight_containers_misses_total", "Times that a container was asked for and not known.", containers.misses)
+    yield counter("infrasight_containers_evicted_total", "Containers forgotten for want of room.", containers.evictions)
+    for socket, connected in inquirer.connected.items():
+        yield gauge("infrasight_runtime_connected", "Whether a container runtime tells of its containers.", connected, socket=socket)
+        yield counter("infrasight_runtime_failures_total", "Times that a container runtime failed.", inquirer.failures[socket], socket=socket)
 
 
 def _delivery(exporter: Exporter) -> Iterator[Sample]:

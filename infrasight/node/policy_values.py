@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 from functools import cached_property
@@ -10,6 +9,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from infrasight.kernel.rules import Network
+from infrasight.node.hierarchy import Hierarchy, hierarchies
 from infrasight.schema.parts import COMM_LEN, PATH_MAX
 
 RANGE_MOST = 4096
@@ -132,14 +132,14 @@ class Host:
         """A cgroup's id, given as such or by its path below the mount: the id is the inode of its directory."""
         if not isinstance(value, str):
             return whole(value, 1, 2**64 - 1)
-        place = self._cgroups.joinpath(*components(text(value, "a cgroup")))
+        place = self._cgroups.top.joinpath(*components(text(value, "a cgroup")))
         try:
             found = place.stat()
         except OSError as error:
-            raise ValueError(f"no cgroup {shown(value)} below {self._cgroups}: {error.strerror}") from None
+            raise ValueError(f"no cgroup {shown(value)} below {self._cgroups.top}: {error.strerror}") from None
         if not stat.S_ISDIR(found.st_mode):
             raise ValueError(f"{shown(value)} is a file and no cgroup")
-        return found.st_ino
+        return self._cgroups.id(found.st_ino)
 
     def _uid(self, name: str) -> int:
         uid = self._users.get(name.encode())
@@ -158,13 +158,15 @@ class Host:
         return users
 
     @cached_property
-    def _cgroups(self) -> Path:
-        """Where the cgroup v2 hierarchy is mounted (proc(5), mounts: space, tab, newline and backslash are octal)."""
-        for line in _read(self._mounts).splitlines():
-            fields = line.split(b" ")
-            if len(fields) > 2 and fields[2] == b"cgroup2":
-                return Path(os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), fields[1])))
-        raise ValueError("no cgroup v2 hierarchy is mounted here, so only ids can be given")
+    def _cgroups(self) -> Hierarchy:
+        """The v2 hierarchy, or else that of v1 by which events tell cgroups apart."""
+        try:
+            found = hierarchies(self._mounts)
+        except OSError as error:
+            raise ValueError(f"cannot read {self._mounts}: {error.strerror}") from None
+        if not found:
+            raise ValueError("no cgroup hierarchy is mounted here, neither v2 nor that of pids, so only ids can be given")
+        return found[0]
 
 
 def _read(file: Path) -> bytes:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from infrasight.runtimes import CONTAINERD
 from infrasight.schema import PROBES
 from infrasight.settings import option
 
@@ -34,12 +35,18 @@ class Settings:
     prometheus_port: int = option(9090, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port for metrics on loopback (0: none)")
     family_pid: int = option(0, env="INFRASIGHT_FAMILY", minimum=0, help="a process that is not traced, nor are its direct children (0: none)")
     interval_s: float = option(10.0, minimum=0.1, maximum=3600, unit="s", help="how often resource use and system call counts are told")
+    containerd: tuple[str, ...] = option((), help="sockets of containerd to ask, a comma list, or none; unless given the usual ones that are there")
     nice: int = option(-10, minimum=-20, maximum=19, help="precedence of the node over other processes: what it does not read in time is lost")
     batch_age_s: float = option(0.2, minimum=0.001, maximum=60, unit="s", help="wait for others to be stored with; ten times that when much happens")
     reverse_dns: bool = option(True, help="ask name servers what addresses are called that nobody was seen to ask for by name")
     reverse_dns_private: bool = option(False, help="ask that about addresses that are not of the public Internet too")
     reach_within_s: float = option(20.0, minimum=0, unit="s", help="give up when the server was never reached for so long after the start")
     drain_timeout_s: float = option(10.0, minimum=0, unit="s", help="how long the end waits for what was seen to be stored")
+
+    @property
+    def sockets(self) -> tuple[Path, ...]:
+        """Of the runtimes to ask."""
+        return CONTAINERD if not self.containerd else tuple(map(Path, self.containerd)) if self.containerd != ("none",) else ()
 
     @property
     def node(self) -> str:

@@ -13,6 +13,8 @@ _STYLES = {"plain": "", "faint": "2", "strong": "1", "bad": "31", "who": "33"}
 _KINDS = {"execve": "32", "open": "34", "connect": "35", "process": "36", "loss": "1;31"}
 _NODE_COLUMNS = 12
 _KIND_COLUMNS = 14
+_CONTAINER_COLUMNS = 12
+"""As much of a container's id as people are used to."""
 
 
 @lru_cache(maxsize=256)
@@ -28,13 +30,15 @@ def _pad(text: str, columns: int) -> str:
 
 
 def _head(kind: str, row: Row, node: bool) -> list[Piece]:
-    """Who and when: time, node, pid, user, comm, kind."""
+    """Who and when: time, node, pid, user, comm, kind, and the container where there is one."""
     second, rest = divmod(row["ts"], 1_000_000_000)
     pieces = [(f"{_clock(second)}.{rest // 1_000_000:03d} ", "faint")]
     if node:
         pieces.append((_pad(printable(row["node"]), _NODE_COLUMNS) + " ", "faint"))
     who = f"{row['pid']:>7} {_pad(printable(row['user']), 8)} " if "pid" in row else " " * 17
     pieces += [(who, "plain"), (_pad(printable(row.get("comm", "")), 15) + " ", "who"), (_pad(kind, _KIND_COLUMNS) + " ", _KINDS.get(kind, ""))]
+    if container := row.get("container_id"):
+        pieces.append((cut(printable(container), _CONTAINER_COLUMNS) + " ", "faint"))
     return pieces
 
 
@@ -72,5 +76,5 @@ def time_text(ns: int) -> str:
 
 def json_line(kind: str, row: Row) -> str:
     """One JSON object in ASCII without its newline: `kind`, then every column; times in RFC 3339 with nanoseconds, UTC."""
-    times = {name: time_text(row[name]) for name in ("ts", "since") if name in row}
+    times = {name: time_text(row[name]) for name in ("ts", "since", "container_created") if name in row}
     return json.dumps({"kind": kind, **row, **times}, separators=(",", ":")).replace("\x7f", "\\u007f")

@@ -17,7 +17,7 @@ HEAD: tuple[Field, ...] = (
     Field("enter_ns", "u64", "monotonic clock at system call entry"),
     Field("latency_ns", "u64", "time from entry to exit"),
     Field("ret", "s64", "return code"),
-    Field("cgroup_id", "u64", "cgroup v2 id"),
+    Field("cgroup_id", "u64", "cgroup id, and in the upper 16 bits which v1 hierarchy it is of"),
     Field("start_ns", "u64", "start of the process, boot-time clock"),
     Field("cap_effective", "u64", "effective capabilities"),
     Field("cwd_key", "u64", "what tells the working directory from others"),
@@ -62,7 +62,14 @@ WHO: tuple[Column, ...] = (
     Column("group", Type.NAME, 9, "Name of the group, or the number when it has none."),
     Column("comm", Type.NAME, 10, "Name of the thread (15 bytes at most); after a successful exec, the new one."),
     Column("ns_pid", Type.U32, 11, "Process id as seen inside its own pid namespace.", codec="ZSTD(1)"),
-    Column("cgroup_id", Type.U64, 12, "Id of the cgroup (v2 hierarchy); it tells containers apart.", codec="ZSTD(1)"),
+    Column(
+        "cgroup_id",
+        Type.U64,
+        12,
+        "Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is "
+        "then in the upper 16 bits.",
+        codec="ZSTD(1)",
+    ),
     Column("process_id", Type.U64, 13, "The process, unique over all nodes and time: a hash of node, boot, start time and pid.", codec="ZSTD(1)"),
     Column("parent_id", Type.U64, 14, "`process_id` of the process that forked it; 0 when not known.", codec="ZSTD(1)"),
     Column("ancestors", Type.LINEAGE, 15, "Names of parent, grandparent and so on, as they were when each forked; nearest first."),
@@ -73,6 +80,24 @@ WHO: tuple[Column, ...] = (
     Column("cap_effective", Type.U64, 105, "Effective capabilities, a bit each (include/uapi/linux/capability.h).", codec="ZSTD(1)"),
     Column("exe", Type.NAME, 106, "The program that the process ran then: its file, as the kernel found it. Empty for kernel threads."),
     Column("cwd", Type.NAME, 107, "Working directory then; empty when not known."),
+    Column("container_id", Type.NAME, 108, "The innermost container that it was in, by the path of its cgroup: id, or name where there is no other."),
+    Column("container_runtime", Type.NAME, 109, "What runs that container: docker, containerd, podman and so on; empty when the path does not say."),
+    Column("pod_uid", Type.NAME, 110, "Uid of the Kubernetes pod that it was in."),
+    Column("container_name", Type.NAME, 111, "Name of that container, as its runtime says; of a Kubernetes container that in the pod."),
+    Column("image", Type.NAME, 112, "The image that it was made of, as its runtime says."),
+    Column("image_digest", Type.NAME, 113, "What the image's name stood for then: sha256:..."),
+    Column("container_labels", Type.LINEAGE, 114, "Its labels, name=value each, in the order of their names; 64 at most."),
+    Column("container_created", Type.TIME, 115, "When it was made, as its runtime says; 1970 when that is not known.", "ns since the epoch, UTC"),
+    Column("privileged", Type.BOOL, 116, "Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged."),
+    Column("pod_name", Type.NAME, 117, "Name of the pod."),
+    Column("pod_namespace", Type.NAME, 118, "Kubernetes namespace of the pod."),
+    Column(
+        "identity",
+        Type.NAME,
+        119,
+        "How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; "
+        "empty outside of containers.",
+    ),
 )
 """Who did it and when: the first columns of every kind."""
 

@@ -32,6 +32,10 @@ class Filter:
             "user": _any_of(map(_bytes, request.users)),
             "pid": _any_of(request.pids),
             "uid": _any_of(request.uids),
+            "container_id": _begins_with(map(_bytes, request.containers)),
+            "image": _has(map(_bytes, request.images)),
+            "pod_name": _begins_with(map(_bytes, request.pods)),
+            "ancestors": _descends_from(map(_bytes, request.ancestors)),
         }
         self._path = _begins_with(map(_bytes, request.path_prefixes))
         self._tests = {column: test for column, test in tests.items() if test is not None}
@@ -67,6 +71,21 @@ def _begins_with(prefixes: Iterable[bytes]) -> Callable[[pa.Array], Mask] | None
     if not wanted:
         return None
     return lambda column: np.logical_or.reduce([_mask(pc.starts_with(column, prefix)) for prefix in wanted])
+
+
+def _has(parts: Iterable[bytes]) -> Callable[[pa.Array], Mask] | None:
+    wanted = list(parts)
+    if not wanted:
+        return None
+    return lambda column: np.logical_or.reduce([_mask(pc.match_substring(column, part)) for part in wanted])
+
+
+def _descends_from(names: Iterable[bytes]) -> Callable[[pa.Array], Mask] | None:
+    """Of lineages, as they travel: names with NUL between them."""
+    wanted = frozenset(names)
+    if not wanted:
+        return None
+    return lambda column: np.array([not wanted.isdisjoint(lineage.split(b"\0")) for lineage in column.to_pylist()], np.bool_)
 
 
 def _mask(column: pa.Array) -> Mask:

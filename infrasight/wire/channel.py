@@ -47,7 +47,7 @@ class Channel:
 
     async def connect(self) -> None:
         """Connect now. Unreachable when nobody listens there."""
-        with _translated(self.target, Unreachable):
+        with translated(self.target, Unreachable):
             async with asyncio.timeout(self.answer_within_s):
                 await self._channel.__connect__()
 
@@ -110,11 +110,16 @@ class Call(Generic[Request, Response]):
             await self._stream.__aexit__(type(over), over, None)
 
     def _translated(self, broken: type[Unreachable] | type[Disconnected] = Disconnected) -> contextlib.AbstractContextManager[None]:
-        return _translated(self._target, broken, self._stream)
+        return translated(self._target, broken, self._stream)
 
 
 @contextlib.contextmanager
-def _translated(target: str, broken: type[Unreachable] | type[Disconnected], stream: grpclib.client.Stream[Any, Any] | None = None) -> Iterator[None]:
+def translated(
+    target: str,
+    broken: type[Unreachable] | type[Disconnected],
+    stream: grpclib.client.Stream[Any, Any] | None = None,
+    server: str = "InfraSight server",
+) -> Iterator[None]:
     """What grpclib, h2 and sockets raise, as our errors; `broken` is what a broken connection means at this point."""
     task = asyncio.current_task()
     cancels = task.cancelling() if task is not None else 0
@@ -127,7 +132,7 @@ def _translated(target: str, broken: type[Unreachable] | type[Disconnected], str
             task.uncancel()  # grpclib cancels the task to wake it, and forgets to take that back
         if task is not None and task.cancelling() > cancels:
             raise asyncio.CancelledError from None
-        raise _reason(stream, target) or broken(f"the server at {target} is gone, or is no InfraSight server ({error})") from None
+        raise _reason(stream, target) or broken(f"the server at {target} is gone, or is no {server} ({error})") from None
     except TimeoutError:
         raise broken(f"{target} does not answer") from None
     except (H2Error, OSError, ValueError, InvalidRequest) as error:

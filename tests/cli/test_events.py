@@ -61,11 +61,16 @@ def test_stored_events_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_filters_become_conditions() -> None:
-    options = EventsOptions(comm=("a'b",), user=("root", "x"), pid=(1, 2), path=("/etc", "/tmp/"), since=Span("5m"))
+    who = {"comm": ("a'b",), "user": ("root", "x"), "pid": (1, 2), "container": ("0a", "'"), "image": ("a'b",), "pod": ("web",)}
+    options = EventsOptions(path=("/etc", "/tmp/"), ancestor=("sshd", "a'"), since=Span("5m"), **who)
     sql = newest(KINDS["open"], options, 7)
     assert r"e.comm IN ('a\'b') AND e.user IN ('root', 'x') AND e.pid IN (1, 2)" in sql
     given, leads = "startsWith(e.path, '/etc') OR startsWith(e.path, '/tmp/')", "startsWith(e.path_resolved, '/etc')"
-    assert f"({given} OR {leads} OR startsWith(e.path_resolved, '/tmp/')) AND e.ts >= fromUnixTimestamp64Nano(" in sql
+    containers = r"(startsWith(e.container_id, '0a') OR startsWith(e.container_id, '\''))"
+    more = r"(startsWith(e.pod_name, 'web')) AND hasAny(e.ancestors, ['sshd', 'a\''])"
+    images = r"(position(e.image, 'a\'b') > 0)"
+    path = f"({given} OR {leads} OR startsWith(e.path_resolved, '/tmp/'))"
+    assert f"{path} AND {containers} AND {more} AND {images} AND e.ts >= fromUnixTimestamp64Nano(" in sql
     assert sql.endswith("ORDER BY e.ts DESC LIMIT 7")
 
 
@@ -73,8 +78,11 @@ def test_kinds_without_the_column_are_not_asked_about(capsys: pytest.CaptureFixt
     stub = Stub(stored)
     with served(stub) as port:
         assert main(["events", "--path", "/etc", "--server-port", port]) == 0
-    with_a_path = {kind.name for kind in KINDS.values() if kind.paths}
-    assert {sql.split("FROM ")[1].split("`")[1] for sql in stub.asked} == with_a_path
+        asked = {sql.split("FROM ")[1].split("`")[1] for sql in stub.asked}
+        stub.asked.clear()
+        assert main(["events", "--container", "0a", "--server-port", port]) == 0
+    assert asked == {kind.name for kind in KINDS.values() if kind.paths}
+    assert {sql.split("FROM ")[1].split("`")[1] for sql in stub.asked} == {kind.name for kind in KINDS.values() if not kind.account} - {"loss"}
     capsys.readouterr()
 
 
@@ -82,8 +90,8 @@ def test_following_filters_at_the_server_and_says_when_it_stops(capsys: pytest.C
     loss = Event(loss=Loss(ts=NS, node="other", probe="open", reason="ring_full", count=1))
     stub = Stub(events=[opened(1), opened(2, path="\x1b]0;\n", comm="\u202e"), loss], dropped=1234)
     with served(stub) as port:
-        argv = ["events", "-f", "--type=open,loss", "--comm=a,b", "--user=root", "--pid=7", "--pid=8", "--path=/etc", "--server-port", port]
-        assert main(argv) == 1
+        argv = ["events", "-f", "--type=open,loss", "--comm=a,b", "--user=root", "--pid=7", "--pid=8", "--path=/etc", "--container=0a"]
+        assert main([*argv, "--image=nginx", "--pod=web", "--ancestor=sshd,x", "--server-port", port]) == 1
     said = capsys.readouterr()
     lines = said.out.splitlines()
     assert len(lines) == 3
@@ -92,7 +100,8 @@ def test_following_filters_at_the_server_and_says_when_it_stops(capsys: pytest.C
     assert said.err == "infrasight: 1,234 events were not shown: the output was too slow\ninfrasight: the server has stopped\n"
     (filter,) = stub.filters
     assert (filter.kinds, filter.comms, filter.users, filter.pids) == (["open", "loss"], ["a,b"], ["root"], [7, 8])
-    assert filter.path_prefixes == ["/etc"]
+    assert (filter.path_prefixes, filter.containers, filter.images) == (["/etc"], ["0a"], ["nginx"])
+    assert (filter.pods, filter.ancestors) == (["web"], ["sshd,x"])
 
 
 def test_followed_events_as_json_have_every_column(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import struct
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ def a_kernel() -> bytes:
     number = blob.add_int()
     blob.add(PTR, size=number)
     blob.add(ARRAY, tail=bytes(12))
-    blob.add(ENUM, "colour", 4, members=3, tail=bytes(24))
+    names = [blob.string(name) for name in ("red", "green", "none")]
+    blob.add(ENUM, "colour", 4, members=3, tail=struct.pack("<IiIiIi", names[0], 0, names[1], 7, names[2], -1))
     blob.add(ENUM64, "big", 8, members=2, tail=bytes(24))
     blob.add(FWD, "unseen")
     blob.add(FLOAT, "double", 8)
@@ -80,6 +82,12 @@ def test_arguments_are_counted() -> None:
     assert [btf.arguments(name) for name in ("btf_trace_thing", "direct_thing", "no_function", "nothing")] == [3, 3, 0, 0]
 
 
+def test_enumerators() -> None:
+    btf = Btf(a_kernel())
+    assert [btf.enumerator("colour", name) for name in ("red", "green", "none", "blue")] == [0, 7, 2**32 - 1, None]
+    assert [btf.enumerator(name, "red") for name in ("nothing", "pair", "pair_t")] == [None, None, None]
+
+
 @pytest.mark.parametrize("raw", [b"", b"\x9f\xeb", bytes(24), bytes(4096), b"\x7fELF" + bytes(100), b"\xeb\x9f" + a_kernel()[2:]])
 def test_what_is_no_btf_is_refused(raw: bytes) -> None:
     with pytest.raises(KernelError, match="cannot be understood"):
@@ -105,6 +113,7 @@ def test_damage_is_found_or_does_no_harm() -> None:
             btf = Btf(bytes(damaged))
             btf.arguments("btf_trace_thing")
             btf.offset("outer", "pair.second")
+            btf.enumerator("colour", "none")
 
 
 def test_a_kernel_without_btf(tmp_path: Path) -> None:

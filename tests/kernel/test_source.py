@@ -17,7 +17,7 @@ HOOKS = {
     "execve": "raw:sched_process_exec exit:execve exit:execveat program:send program:paths",
     "open": "exit:open exit:openat exit:openat2 exit:creat",
     "connect": "enter:connect exit:connect",
-    "process": "raw:sched_process_fork raw:sched_process_exec raw:sched_process_exit program:cwd",
+    "process": "raw:sched_process_fork raw:sched_process_exec raw:sched_process_exit program:cwd raw:cgroup_mkdir raw:cgroup_rmdir",
     "chmod": "exit:chmod exit:fchmod exit:fchmodat exit:fchmodat2",
     "ptrace": "exit:ptrace",
     "umount": "exit:umount2",

@@ -77,7 +77,7 @@ def attached_to(tracing: Tracing) -> dict[str, set[str]]:
     return found
 
 
-LIFE = {f"sched_process_{event}": {"process"} for event in ("fork", "exec", "exit")}
+LIFE = {event: {"process"} for event in ("sched_process_fork", "sched_process_exec", "sched_process_exit", "cgroup_mkdir", "cgroup_rmdir")}
 CALLS: dict[str, set[str]] = {"sys_enter": {"syscall_freq"}, "sys_exit": set()}
 
 

@@ -61,6 +61,13 @@ def names(path: bytes) -> bytes:
     return b"".join(name + b"\0" for name in reversed(path.removeprefix(b"/").split(b"/"))) if path else b""
 
 
+def cgroup(action: int, cgroup_id: int, path: bytes, *, parent: int = 1, at: int = 0) -> Records:
+    """One `process` record that tells of a cgroup, as the kernel does: of a long path the end."""
+    room = layout_of("process").member("file").size
+    told = {"file": [path[-room:]], "cut": len(path) > room, "parent_start_ns": parent}
+    return make("process", 1, action=action, cgroup_id=cgroup_id, enter_ns=at, **told)
+
+
 def life(
     action: int,
     pid: int,

@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,20 @@ import pytest
 
 from infrasight.actors import Mailbox
 from infrasight.kernel import Records
+from infrasight.node.cgroups import Cgroups
 from infrasight.node.columns import FEW
+from infrasight.node.containers import WAIT_S
 from infrasight.node.enricher import Enricher
 from infrasight.node.flow import Batch, Drain, Loss
 from infrasight.node.identity import Identity
 from infrasight.node.processes import Processes, Scan
+from infrasight.runtimes import Facts
 from infrasight.schema import KINDS, arrow_schema
 from infrasight.schema.columns import Source, Type
-from infrasight.schema.events.process import CWD, EXEC, EXIT, FORK
+from infrasight.schema.events.process import CGROUP, CGROUP_GONE, CWD, EXEC, EXIT, FORK
 from infrasight.wire.codec import decode, encode
 from tests.node.collector import until
-from tests.node.records import TICK, layout_of, life, make, names, together
+from tests.node.records import TICK, cgroup, layout_of, life, make, names, together
 
 OFFSET = 1_763_000_000_000_000_000
 HEAD: dict[str, Any] = {
@@ -68,6 +72,7 @@ def enricher_of(tmp_path: Path, *family: int, inbox: Mailbox[Drain] | None = Non
     (tmp_path / "proc").mkdir(exist_ok=True)
     made = Enricher(inbox or Mailbox("in", limit=9), outbox or Mailbox("out", limit=99), node="nöde", boot="boot", family=family)
     made.processes = Processes(Identity("nöde", "boot"), tmp_path / "proc")
+    made.cgroups = Cgroups(list)
     return made
 
 
@@ -107,6 +112,18 @@ def who(enricher: Enricher, row: int) -> dict[str, Any]:
         "tty": [b"", b"pts/3", b"ttyS1"][row],
         "exe": b"",
         "cwd": b"",
+        "container_id": b"",
+        "container_runtime": b"",
+        "pod_uid": b"",
+        "container_name": b"",
+        "image": b"",
+        "image_digest": b"",
+        "container_labels": b"",
+        "container_created": 0,
+        "privileged": 0,
+        "pod_name": b"",
+        "pod_namespace": b"",
+        "identity": b"",
         **{name: HEAD[name][row] for name in same},
     }
 
@@ -372,3 +389,80 @@ async def test_the_table_is_primed_once_and_again_when_life_was_lost(tmp_path: P
     await task
     await enricher.run()
     assert len(scans) == 3, "a restart does not forget"
+
+
+def test_containers_by_cgroup(enricher: Enricher) -> None:
+    """What a process was in when it made each call: it can be moved. That a cgroup was made is no row."""
+    outer, inner, pod = "0a" * 32, "0b" * 32, "f" * 32
+    told = together(
+        life(FORK, 10, 1),
+        cgroup(CGROUP, 7, f"/docker/{outer}".encode()),
+        cgroup(CGROUP, 8, f"/kubepods/pod{pod}/crio-{inner}".encode()),
+        cgroup(CGROUP_GONE, 7, f"/docker/{outer}".encode()),
+    )
+    same = {"pid": 10, "start_ns": TICK, "exec_id": 1, "uid": 0, "gid": 0, "tty": 0, "cwd_key": 0}
+    opens = make("open", 4, **same, cgroup_id=[1, 7, 8, 9], comm=b"sh", path=b"/a", path_place=b"", path_whole=0)
+    forks, opened = (rows(batch) for batch in enricher.batches(drain(("open", opens), life=[told])))
+    columns = "container_id", "container_runtime", "pod_uid"
+    assert [row["action"] for row in forks] == [b"fork"]
+    told_of = [tuple(row[name].decode() for name in columns) for row in opened]
+    assert told_of == [("", "", ""), (outer, "docker", ""), (inner, "cri-o", pod), ("", "", "")]
+    assert {row["process_id"] for row in opened} == {row["process_id"] for row in forks}
+
+
+def in_containers(*ids: int) -> Records:
+    """An open in each of these cgroups, of a process each."""
+    pids = [100 + id for id in ids]
+    same = {"start_ns": TICK, "exec_id": 1, "uid": 0, "gid": 0, "tty": 0, "cwd_key": 0, "comm": b"sh"}
+    same |= {"path": b"/a", "path_place": b"", "path_whole": 0}
+    return make("open", len(ids), pid=pids, cgroup_id=list(ids), **same)
+
+
+def test_what_runtimes_say_of_containers(enricher: Enricher) -> None:
+    enricher.containers.are_told_of({b"containerd"})
+    told = Facts(b"web", b"shop/web:1", b"sha256:5", (b"a=1", b"b="), 7_000_000_009, True, b"web-1", b"shop")
+    enricher.containers.learn(b"known", told)
+    made = [b"/default/known", b"/default/other", b"/docker/" + b"a" * 64, b"/system.slice"]
+    life = [cgroup(CGROUP, 7 + number, path) for number, path in enumerate(made)]
+    (batch,) = enricher.batches(drain(("open", in_containers(7, 8, 9, 10, 11, 7)), life=life))
+    columns = [column.name for column in KINDS["open"].columns]
+    columns = columns[columns.index("container_name") : columns.index("identity") + 1]
+    found = [tuple(row[name] for name in columns) for row in rows(batch)]
+    known = (b"web", b"shop/web:1", b"sha256:5", b"a=1\0b=", 7_000_000_009, 1, b"web-1", b"shop", b"complete")
+    nothing = (b"", b"", b"", b"", 0, 0, b"", b"")
+    assert found == [known, (*nothing, b"pending"), (*nothing, b"path"), (*nothing, b""), (*nothing, b""), known]
+
+
+async def test_a_new_container_is_waited_for(tmp_path: Path) -> None:
+    """Until its runtime has told of it; then what it did goes on, complete. What comes after has not been overtaken."""
+    inbox, outbox = Mailbox[Drain]("in", limit=9), Mailbox[Batch]("out", limit=99)
+    enricher = enricher_of(tmp_path, inbox=inbox, outbox=outbox)
+    enricher.containers.are_told_of({b"containerd"})
+    await inbox.put(drain(("open", in_containers(7)), life=[cgroup(CGROUP, 7, b"/default/new")]))
+    await inbox.put(drain(("open", in_containers(8))))
+    running = asyncio.create_task(enricher.run())
+    await until(lambda: len(enricher.cgroups) == 1)
+    assert outbox.statistics().accepted == 0
+    enricher.containers.learn(b"new", Facts(name=b"n"))
+    batches = [await outbox.get(), await outbox.get()]
+    assert [[(row["container_name"], row["identity"]) for row in rows(batch)] for batch in batches] == [[(b"n", b"complete")], [(b"", b"")]]
+    inbox.close()
+    await running
+
+
+async def test_a_container_that_nobody_tells_of_goes_on_as_it_is(tmp_path: Path) -> None:
+    inbox, outbox = Mailbox[Drain]("in", limit=9), Mailbox[Batch]("out", limit=99)
+    enricher = enricher_of(tmp_path, inbox=inbox, outbox=outbox)
+    enricher.containers.are_told_of({b"containerd"})
+    await inbox.put(drain(("open", in_containers(7)), life=[cgroup(CGROUP, 7, b"/default/new")]))
+    inbox.close()
+    began = time.monotonic()
+    await enricher.run()
+    assert WAIT_S <= time.monotonic() - began < 10
+    (row,) = rows(await outbox.get())
+    assert (row["container_id"], row["identity"]) == (b"new", b"pending")
+
+
+def test_nothing_but_cgroups(enricher: Enricher) -> None:
+    assert list(enricher.batches(drain(life=[cgroup(CGROUP, 7, b"/a"), cgroup(CGROUP_GONE, 7, b"/a")]))) == []
+    assert len(enricher.cgroups) == 1

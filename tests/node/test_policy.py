@@ -318,11 +318,18 @@ def test_cgroups_that_do_not_exist(told: Loader, cgroups: Path) -> None:
 def test_a_machine_without_what_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "mounts").write_text("cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n")
     host = values.Host(tmp_path / "passwd", tmp_path / "mounts")
-    with pytest.raises(ValueError, match="no cgroup v2 hierarchy is mounted here"):
+    with pytest.raises(ValueError, match="no cgroup hierarchy is mounted here"):
         host.cgroup("/")
     with pytest.raises(ValueError, match=r"cannot read .*passwd: No such file"):
         host.uids("root")
     assert (host.cgroup(5), list(host.uids(5))) == (5, [5])
+
+
+def test_a_machine_with_v1_only(tmp_path: Path, cgroups: Path) -> None:
+    """The pids controller's hierarchy is what events tell cgroups of."""
+    (tmp_path / "mounts").write_text(f"cgroup {str(cgroups).replace(' ', chr(92) + '040')} cgroup rw,pids 0 0\n")
+    host = values.Host(tmp_path / "passwd", tmp_path / "mounts")
+    assert host.cgroup("/system.slice") & 2**48 - 1 == (cgroups / "system.slice").stat().st_ino
 
 
 @pytest.mark.needs("cgroup2")

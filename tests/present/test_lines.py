@@ -211,6 +211,13 @@ def test_the_node_is_shown_on_request() -> None:
     assert " box " not in compact_line("open", ROWS["open"])
 
 
+def test_a_container_is_shown_short() -> None:
+    shown = compact_line("open", ROWS["open"] | {"container_id": "0a" * 32}).split(" open ")[1]
+    assert shown.split() == ["0a" * 6, "/etc/passwd", "rdonly|cloexec", "→", "3"]
+    assert compact_line("open", ROWS["open"] | {"container_id": ""}) == compact_line("open", ROWS["open"])
+    assert r" a\n\e " in compact_line("open", ROWS["open"] | {"container_id": "a\n\x1b"})
+
+
 def test_another_day_shows_its_date() -> None:
     assert re.match(r"\d\d:\d\d:\d\d\.\d{3} ", compact_line("open", ROWS["open"]))
     assert re.match(r"\d{4}-\d\d-\d\d \d\d:", compact_line("open", ROWS["open"] | {"ts": NOW - 3 * 86_400 * 10**9}))

@@ -30,6 +30,11 @@ TEXT = {number: raw.decode("utf-8", "backslashreplace") for number, raw in enume
         (SubscribeRequest(pids=[5, 7, 2**32 - 1]), lambda row: row["pid"] in (5, 7)),
         (SubscribeRequest(uids=[0]), lambda row: row["uid"] == 0),
         (SubscribeRequest(path_prefixes=["/etc/", "/nowhere"]), lambda row: row["path"].startswith(b"/etc/")),
+        (SubscribeRequest(containers=["ba", "žlu"]), lambda row: row["container_id"] in (b"bash", "žluťoučký".encode())),
+        (SubscribeRequest(images=["as", "not"]), lambda row: row["image"] in (b"bash", b"\xff\xfe not utf-8")),
+        (SubscribeRequest(pods=["new", "x"]), lambda row: row["pod_name"] == b"new\nline"),
+        (SubscribeRequest(ancestors=["systemd", "shd"]), lambda row: row["ancestors"] == b"bash\0sshd\0systemd"),
+        (SubscribeRequest(ancestors=["sshd"]), lambda row: row["ancestors"] in (b"sshd", b"bash\0sshd\0systemd")),
         (SubscribeRequest(path_prefixes=["/etc/sh"], comms=["bash"]), lambda row: row["path"] == b"/etc/shadow" and row["comm"] == b"bash"),
     ],
 )
@@ -43,6 +48,7 @@ def test_a_kind_without_the_column_does_not_pass(kind: str) -> None:
     has = bool(KINDS[kind].paths)
     assert len(Filter(SubscribeRequest(path_prefixes=[""])).rows(kind, batch(kind, 12))) == (12 if has else 0)
     assert Filter(SubscribeRequest(comms=["bash"])).rows(kind, batch(kind, 0)).tolist() == []
+    assert len(Filter(SubscribeRequest(containers=[""])).rows(kind, batch(kind, 12))) == (0 if kind == "loss" else 12)
 
 
 def test_a_kind_that_does_not_exist_is_refused() -> None:

@@ -3,8 +3,9 @@
 from infrasight.schema.columns import Column, Field, Kind, Slot, Source, Type
 from infrasight.schema.parts import COMM_LEN, WHO
 
-FORK, EXEC, EXIT, CWD = 1, 2, 3, 4
-"""`action` of a record (bpf/process.c). CWD is no row: it tells what directory a key stands for, before the first event there."""
+FORK, EXEC, EXIT, CWD, CGROUP, CGROUP_GONE = 1, 2, 3, 4, 5, 6
+"""`action` of a record (bpf/process.c). The last three are no rows: CWD tells what directory a key stands for, before the first event there, CGROUP
+what cgroup an id does, before anything is in it, and CGROUP_GONE that it has been removed."""
 
 PROCESS = Kind(
     "process",
@@ -17,15 +18,15 @@ PROCESS = Kind(
         Column("signal", Type.I32, 22, "On exit: the signal that ended it, 0 when none did.", codec="ZSTD(1)"),
     ),
     fields=(
-        Field("parent_start_ns", "u64", "start of the parent process, boot-time clock"),
-        Field("action", "u32", "1 fork, 2 exec, 3 exit, 4 cwd"),
+        Field("parent_start_ns", "u64", "start of the parent process, boot-time clock; of a cgroup the id of the one it is in"),
+        Field("action", "u32", "1 fork, 2 exec, 3 exit, 4 cwd, 5 cgroup, 6 cgroup gone"),
         Field("status", "u32", "wait status, on exit"),
-        Field("cut", "u32", "1 there is more of `file`, 2 of `cwd`"),
+        Field("cut", "u32", "1 `file` is not all, 2 `cwd` is not"),
         Field("unused", "u32", ""),
         Field("parent_comm", f"char[{COMM_LEN}]", "name of the parent process"),
     ),
     slots=(
-        Slot("file", 256, 256, "on exec the program", Source.OWN),
+        Slot("file", 256, 256, "on exec the program; of a cgroup its path, of a long one the end", Source.OWN),
         Slot("cwd", 192, 192, "on exec and cwd the working directory", Source.OWN),
     ),
     ring="process",

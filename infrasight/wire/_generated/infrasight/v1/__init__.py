@@ -178,7 +178,7 @@ class Accept(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -229,6 +229,66 @@ class Accept(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -431,7 +491,7 @@ class Bind(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -482,6 +542,66 @@ class Bind(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -606,7 +726,7 @@ class Bpf(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -657,6 +777,66 @@ class Bpf(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -756,7 +936,7 @@ class Capset(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -807,6 +987,66 @@ class Capset(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -906,7 +1146,7 @@ class Chmod(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -957,6 +1197,66 @@ class Chmod(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1066,7 +1366,7 @@ class Chroot(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -1117,6 +1417,66 @@ class Chroot(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1221,7 +1581,7 @@ class Connect(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -1272,6 +1632,66 @@ class Connect(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1406,7 +1826,7 @@ class Dns(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -1457,6 +1877,66 @@ class Dns(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1596,7 +2076,7 @@ class Dup(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -1647,6 +2127,66 @@ class Dup(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1889,7 +2429,7 @@ class Execve(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -1940,6 +2480,66 @@ class Execve(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2084,7 +2684,7 @@ class IoUringSetup(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -2135,6 +2735,66 @@ class IoUringSetup(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2251,7 +2911,7 @@ class Link(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -2302,6 +2962,66 @@ class Link(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2406,7 +3126,7 @@ class Listen(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -2457,6 +3177,66 @@ class Listen(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2616,7 +3396,7 @@ class MemfdCreate(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -2667,6 +3447,66 @@ class MemfdCreate(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2756,7 +3596,7 @@ class Mkdir(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -2807,6 +3647,66 @@ class Mkdir(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2901,7 +3801,7 @@ class Mmap(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -2952,6 +3852,66 @@ class Mmap(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3066,7 +4026,7 @@ class Module(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -3117,6 +4077,66 @@ class Module(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3231,7 +4251,7 @@ class Mount(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -3282,6 +4302,66 @@ class Mount(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3431,7 +4511,7 @@ class Mprotect(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -3482,6 +4562,66 @@ class Mprotect(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3620,7 +4760,7 @@ class Open(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -3671,6 +4811,66 @@ class Open(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3775,7 +4975,7 @@ class Process(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -3826,6 +5026,66 @@ class Process(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     action: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
@@ -3910,7 +5170,7 @@ class ProcessVm(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -3961,6 +5221,66 @@ class ProcessVm(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4065,7 +5385,7 @@ class Ptrace(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -4116,6 +5436,66 @@ class Ptrace(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4236,7 +5616,7 @@ class Rename(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -4287,6 +5667,66 @@ class Rename(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4391,7 +5831,7 @@ class Resource(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -4442,6 +5882,66 @@ class Resource(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     interval_ns: "int" = betterproto2.field(16, betterproto2.TYPE_UINT64)
@@ -4586,7 +6086,7 @@ class Setid(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -4637,6 +6137,66 @@ class Setid(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4756,7 +6316,7 @@ class Setns(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -4807,6 +6367,66 @@ class Setns(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4952,7 +6572,7 @@ class Socket(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -5003,6 +6623,66 @@ class Socket(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5111,6 +6791,26 @@ class SubscribeRequest(betterproto2.Message):
     more than half of what may come now.
     """
 
+    containers: "list[str]" = betterproto2.field(9, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The id of the container begins with one of these.
+    """
+
+    images: "list[str]" = betterproto2.field(10, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The name of the container's image has one of these in it.
+    """
+
+    pods: "list[str]" = betterproto2.field(11, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The name of the Kubernetes pod begins with one of these.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(12, betterproto2.TYPE_STRING, repeated=True)
+    """
+    An ancestor of the process had one of these names when it forked.
+    """
+
 
 default_message_pool.register_message("infrasight.v1", "SubscribeRequest", SubscribeRequest)
 
@@ -5191,7 +6891,7 @@ class Symlink(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -5242,6 +6942,66 @@ class Symlink(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5336,7 +7096,7 @@ class SyscallFreq(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -5387,6 +7147,66 @@ class SyscallFreq(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     interval_ns: "int" = betterproto2.field(16, betterproto2.TYPE_UINT64)
@@ -5481,7 +7301,7 @@ class Umount(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -5532,6 +7352,66 @@ class Umount(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5626,7 +7506,7 @@ class Unlink(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -5677,6 +7557,66 @@ class Unlink(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5771,7 +7711,7 @@ class Unshare(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -5822,6 +7762,66 @@ class Unshare(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5906,7 +7906,7 @@ class Userfaultfd(betterproto2.Message):
 
     cgroup_id: "int" = betterproto2.field(12, betterproto2.TYPE_UINT64)
     """
-    Id of the cgroup (v2 hierarchy); it tells containers apart.
+    Id of the cgroup: that of the v2 hierarchy or, for what is in the root of that, of the v1 hierarchy of the pids controller, whose number is then in the upper 16 bits.
     """
 
     process_id: "int" = betterproto2.field(13, betterproto2.TYPE_UINT64)
@@ -5957,6 +7957,66 @@ class Userfaultfd(betterproto2.Message):
     cwd: "str" = betterproto2.field(107, betterproto2.TYPE_STRING)
     """
     Working directory then; empty when not known.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    The innermost container that it was in, by the path of its cgroup: id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs that container: docker, containerd, podman and so on; empty when the path does not say.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of the Kubernetes pod that it was in.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
+    """
+    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)

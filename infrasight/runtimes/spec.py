@@ -1,0 +1,34 @@
+"""What an OCI runtime specification says (github.com/opencontainers/runtime-spec, config.md and config-linux.md)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+_EVERYTHING = "CAP_SYS_ADMIN"
+
+
+def is_privileged(spec: bytes) -> bool:
+    """Whether the container may use all devices and has CAP_SYS_ADMIN, as `--privileged` gives it; not, when it cannot be understood."""
+    try:
+        told = json.loads(spec)
+    except (ValueError, RecursionError):
+        return False
+    process, resources = _inside(told, "process", "capabilities"), _inside(told, "linux", "resources")
+    bounding, devices = process.get("bounding"), resources.get("devices")
+    if not isinstance(bounding, list) or not isinstance(devices, list):
+        return False
+    return _EVERYTHING in bounding and any(_is_all(device) for device in devices)
+
+
+def _inside(told: Any, *names: str) -> dict[str, Any]:
+    for name in names:
+        told = told.get(name) if isinstance(told, dict) else None
+    return told if isinstance(told, dict) else {}
+
+
+def _is_all(rule: Any) -> bool:
+    """A rule that allows every device: of any type (`a`, or not said) and number."""
+    if not isinstance(rule, dict) or rule.get("allow") is not True or rule.get("type", "a") not in ("", "a"):
+        return False
+    return all(rule.get(part) in (None, -1) for part in ("major", "minor")) and set("rwm") <= set(str(rule.get("access", "")))

@@ -1,0 +1,33 @@
+"""The messages of containerd's API that we read and write (proto/runtimes/containerd.proto)."""
+
+from infrasight.wire._generated.runtimes.containerd import (
+    Any,
+    Container,
+    Entry,
+    Envelope,
+    Filters,
+    GotContainer,
+    GotImage,
+    Image,
+    Name,
+    Namespaces,
+    Nothing,
+    Target,
+    Timestamp,
+)
+
+__all__ = [
+    "Any",
+    "Container",
+    "Entry",
+    "Envelope",
+    "Filters",
+    "GotContainer",
+    "GotImage",
+    "Image",
+    "Name",
+    "Namespaces",
+    "Nothing",
+    "Target",
+    "Timestamp",
+]

@@ -1,0 +1,242 @@
+"""What happens in a container says so from its first event on, however short it lives: in containers of containerd's, and in cgroups made by hand."""
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from infrasight.cli.main import main
+from infrasight.node.hierarchy import hierarchies
+from tests.e2e.containerd import IMAGE, Containerd
+from tests.e2e.system import Row, System
+
+pytestmark = [pytest.mark.kernel, pytest.mark.serial, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc", "cgroup2")]
+CONTAINERS, AT_A_TIME = 24, 4
+POD = "0ca3b0a6-7e8f-4b59-9d0b-1f6e2a3c4d5e"
+WHERE = "container_id, container_runtime, pod_uid"
+TOLD_OF = "containers are told of by"
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """That asks nobody what containers are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INFRASIGHT_CONTAINERD", "none")
+        with System(tmp_path_factory.mktemp("up")) as running:
+            yield running
+
+
+@pytest.fixture(scope="module")
+def containerd() -> Iterator[Containerd]:
+    with Containerd() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def asking(containerd: Containerd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """That asks this containerd."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INFRASIGHT_CONTAINERD", str(containerd.socket))
+        with System(tmp_path_factory.mktemp("up")) as running:
+            running.wait_for(TOLD_OF)
+            yield running
+
+
+LEAST = 4 + 2 + 5
+"""Events of a shell that opens a file and becomes /bin/true: its life, its execs, and what both open."""
+
+
+def of_process(system: System, pids: list[int]) -> dict[int, list[Row]]:
+    """Everything that is stored of processes of which each was such a shell, in the order of time."""
+    said = f"pid IN ({', '.join(map(str, pids))})"
+    kinds = ("execve", "open", "process")
+    sql = " UNION ALL ".join(f"SELECT ts, pid, cgroup_id, {WHERE}, '{kind}' AS kind FROM {kind} WHERE {said}" for kind in kinds)
+    ended = f"SELECT count() FROM process WHERE {said} AND action = 'exit'"
+    assert system.wait_for_count(ended, len(pids)) == len(pids)
+    system.wait_for_count(f"SELECT count() FROM ({sql})", LEAST * len(pids))
+    rows = system.query(f"SELECT * FROM ({sql}) ORDER BY ts")
+    return {pid: [row for row in rows if row["pid"] == pid] for pid in pids}
+
+
+def remove_empty(path: str) -> None:
+    """Cgroups that runtimes leave behind: this one and those above it, in every hierarchy, as far as nobody uses them."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        mount, kind = line.split()[1:3]
+        names = path.strip("/").split("/")
+        with suppress(OSError):
+            for depth in range(len(names), 0, -1) if kind in ("cgroup", "cgroup2") else ():
+                Path(mount, *names[:depth]).rmdir()
+
+
+@pytest.mark.needs("containerd", "busybox")
+def test_containers_that_live_50_ms(system: System, containerd: Containerd) -> None:
+    """Every exec in each of them, and what its first process did before it became the program: all that was done in its cgroup."""
+    names = [f"infrasight-{uuid.uuid4().hex[:8]}.{number}" for number in range(CONTAINERS)]
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        list(pool.map(lambda name: containerd.run(name, script(name)), names))
+    ours = "argv[1] = '/bin/true' AND startsWith(argv[2], 'infrasight-')"
+    assert system.wait_for_count(f"SELECT count() FROM execve WHERE {ours}", 2 * CONTAINERS) == 2 * CONTAINERS
+    rows = system.query(f"SELECT argv[2] AS name, argv[3] AS part, cgroup_id, {WHERE} FROM execve WHERE {ours}")
+    assert sorted((row["name"], row["part"]) for row in rows) == sorted((name, part) for name in names for part in ("first", "last"))
+    assert [(row["container_id"], row["container_runtime"], row["pod_uid"]) for row in rows] == [(row["name"], "containerd", "") for row in rows]
+    cgroups = {row["cgroup_id"]: row["name"] for row in rows}
+    assert len(cgroups) == CONTAINERS
+    for kind in ("execve", "open", "process", "mount"):
+        table = f"{kind} WHERE cgroup_id IN ({', '.join(map(str, cgroups))})"
+        assert system.wait_for_count(f"SELECT uniqExact(cgroup_id) FROM {table}", CONTAINERS) == CONTAINERS
+        inside = system.query(f"SELECT cgroup_id, container_id FROM {table}")
+        assert [row["container_id"] for row in inside] == [cgroups[row["cgroup_id"]] for row in inside]
+    others = system.query("SELECT DISTINCT container_id FROM execve WHERE comm IN ('ctr', 'containerd', 'containerd-shim')")
+    assert [row["container_id"] for row in others] in ([], [""])
+
+
+@pytest.mark.needs("containerd", "busybox")
+def test_a_pod_by_its_cgroup(system: System, containerd: Containerd, capsys: pytest.CaptureFixture[str]) -> None:
+    """And events of one container only, by the beginning of its id."""
+    id, name = uuid.uuid4().hex * 2, f"infrasight-{uuid.uuid4().hex[:8]}"
+    path = f"/kubepods/burstable/pod{POD}/{id}"
+    try:
+        containerd.run(name, f"exec /bin/true {name}", "--cgroup", path)
+    finally:
+        remove_empty(f"/kubepods/burstable/pod{POD}")
+    assert system.wait_for_count(f"SELECT count() FROM execve WHERE argv[2] = '{name}'", 1) == 1
+    (row,) = system.query(f"SELECT {WHERE} FROM execve WHERE argv[2] = '{name}'")
+    assert row == {"container_id": id, "container_runtime": "", "pod_uid": POD}
+    assert main(["events", "--container", id[:12], "-o", "json", "--last", "1000", "--server-port", str(system.port)]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {event["container_id"] for event in events} == {id}
+    assert [event["argv"] for event in events if event["kind"] == "execve" and not event["ret"]][-1] == ["/bin/true", name]
+
+
+def script(name: str) -> str:
+    return f"/bin/true {name} first; /bin/sleep 0.05; exec /bin/true {name} last"
+
+
+def told(system: System, name: str) -> list[Row]:
+    """Both execs of that script, and what is known of where they were."""
+    ours = f"execve WHERE argv[2] = '{name}' AND argv[1] = '/bin/true'"
+    assert system.wait_for_count(f"SELECT count() FROM {ours}", 2) == 2
+    return system.query(f"SELECT container_id, container_name, image, image_digest, container_labels, privileged, identity FROM {ours}")
+
+
+@pytest.mark.needs("containerd", "busybox")
+def test_what_its_runtime_says_is_there_from_the_first_event_on(asking: System, containerd: Containerd, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"infrasight-{uuid.uuid4().hex[:8]}.{number}" for number in range(CONTAINERS)]
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        list(pool.map(lambda name: containerd.run(name, script(name), "--label", f"called={name}"), names))
+    for name in names:
+        for row in told(asking, name):
+            assert (row["container_id"], row["container_name"], row["identity"]) == (name, name, "complete")
+            assert (row["image"], row["image_digest"], row["privileged"]) == (IMAGE, containerd.digest, False)
+            assert f"called={name}" in row["container_labels"]
+    every = asking.query("SELECT DISTINCT identity FROM open WHERE startsWith(container_id, 'infrasight-')")
+    assert every == [{"identity": "complete"}]
+    (times,) = asking.query("SELECT min(ts) >= min(container_created) AS later FROM execve WHERE identity = 'complete'")
+    assert times["later"]
+    port = str(asking.port)
+    assert main(["events", "--image", "infrasight-test", "--type", "execve", "-o", "json", "--last", "9", "--server-port", port]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["image"] for event in events] == [IMAGE] * 9
+
+
+@pytest.mark.needs("containerd", "busybox")
+def test_a_pod_by_its_labels(asking: System, containerd: Containerd, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the kubelet has every container made; and its events alone, of those that its shell began."""
+    name = f"infrasight-{uuid.uuid4().hex[:8]}"
+    labels = {"io.kubernetes.pod.name": f"{name}-pod", "io.kubernetes.pod.namespace": "shop", "io.kubernetes.container.name": "till"}
+    containerd.run(name, script(name), *(word for label in labels.items() for word in ("--label", "=".join(label))))
+    assert {row["container_name"] for row in told(asking, name)} == {"till"}
+    pods = asking.query(f"SELECT DISTINCT pod_name, pod_namespace FROM open WHERE container_id = '{name}'")
+    assert pods == [{"pod_name": f"{name}-pod", "pod_namespace": "shop"}]
+    wanted = ["--pod", name, "--ancestor", "sh", "--type", "execve", "-o", "json"]
+    assert main(["events", *wanted, "--server-port", str(asking.port)]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["argv"][:3] for event in events] == [["/bin/true", name, "first"], ["/bin/sleep", "0.05"]]
+
+
+@pytest.mark.needs("containerd", "busybox")
+def test_a_privileged_container(asking: System, containerd: Containerd) -> None:
+    name = f"infrasight-{uuid.uuid4().hex[:8]}"
+    containerd.run(name, script(name), "--privileged")
+    assert {row["privileged"] for row in told(asking, name)} == {True}
+
+
+@pytest.mark.needs("containerd", "busybox")
+def test_a_runtime_that_ends_and_is_started_again(asking: System, containerd: Containerd) -> None:
+    """Nothing is lost; afterwards it is as before."""
+    names = [f"infrasight-{uuid.uuid4().hex[:8]}.{number}" for number in range(2)]
+    containerd.stop()
+    asking.wait_for("containers are not told of")
+    with cgroup(f"/default/{names[0]}") as place:
+        child = subprocess.Popen(["/bin/sh", "-c", f"echo $$ > {place}/cgroup.procs; /bin/true {names[0]} first; exec /bin/true {names[0]} last"])
+        assert child.wait() == 0
+    assert {(row["container_id"], row["identity"]) for row in told(asking, names[0])} == {(names[0], "path")}
+    times = asking.log.read_text().count(TOLD_OF)
+    containerd.start()
+    asking.wait_for(TOLD_OF, times + 1)
+    containerd.run(names[1], script(names[1]))
+    assert {(row["container_id"], row["image"], row["identity"]) for row in told(asking, names[1])} == {(names[1], IMAGE, "complete")}
+    assert asking.query("SELECT * FROM loss WHERE probe IN ('execve', 'process')") == []
+
+
+@contextmanager
+def cgroup(path: str) -> Iterator[Path]:
+    """A new one of the v2 hierarchy."""
+    top = hierarchies()[0].top
+    place = top / path.lstrip("/")
+    place.mkdir(parents=True)
+    try:
+        yield place
+    finally:
+        place.rmdir()
+        remove_empty(str(place.parent.relative_to(top)))
+
+
+def test_cgroups_by_the_names_that_runtimes_give(system: System) -> None:
+    """A process that is moved there and ends: all that it does from then on."""
+    id, word, user = uuid.uuid4().hex * 2, uuid.uuid4().hex[:12], "/user.slice/user-1000.slice/user@1000.service"
+    made = {
+        f"/system.slice/docker-{id}.scope": (id, "docker", ""),
+        f"/docker/{id}": (id, "docker", ""),
+        f"/kubepods.slice/kubepods-pod{POD.replace('-', '_')}.slice/cri-containerd-{id}.scope": (id, "containerd", POD),
+        f"/kubepods.slice/kubepods-pod{POD.replace('-', '_')}.slice/crio-{id}.scope/container": (id, "cri-o", POD),
+        f"/kubepods/besteffort/pod{POD}/{id}": (id, "", POD),
+        f"{user}/user.slice/libpod-{id}.scope/container": (id, "podman", ""),
+        f"/default/{word}": (word, "containerd", ""),
+        f"/lxc.payload.{word}/init.scope": (word, "lxc", ""),
+        f"/system.slice/docker-{id}.scope/docker/{id[::-1]}": (id[::-1], "docker", ""),
+        f"{user}/app.slice/{word}.service": ("", "", ""),
+        f"/machine.slice/libpod-conmon-{id}.scope": ("", "", ""),
+    }
+    pids, ids = {}, {}
+    for path in made:
+        with cgroup(path) as place:
+            ids[path] = place.stat().st_ino
+            child = subprocess.Popen(["/bin/sh", "-c", f"echo $$ > {place}/cgroup.procs; exec /bin/true"])
+            assert child.wait() == 0
+            pids[path] = child.pid
+    assert len(set(pids.values())) == len(made), "pids came round"
+    found = of_process(system, list(pids.values()))
+    for path, (container, runtime, pod) in made.items():
+        rows = [row for row in found[pids[path]] if int(row["cgroup_id"]) == ids[path]]
+        assert {row["kind"] for row in rows} == {"execve", "open", "process"}
+        assert {(row["container_id"], row["container_runtime"], row["pod_uid"]) for row in rows} == {(container, runtime, pod)}, path
+        assert found[pids[path]][-1] in rows, "its end"
+        assert {row["container_id"] for row in found[pids[path]][:2]} == {""}, "before it was moved"
+
+
+def test_a_cgroup_that_was_there_before(system: System, tmp_path: Path) -> None:
+    """The node is told of no cgroup that was made before it: it looks for them when it begins."""
+    id = uuid.uuid4().hex * 2
+    with cgroup(f"/docker/{id}") as place, System(tmp_path) as later:
+        child = subprocess.Popen(["/bin/sh", "-c", f"echo $$ > {place}/cgroup.procs; exec /bin/true {os.getpid()}"])
+        assert child.wait() == 0
+        for each in (system, later):
+            rows = of_process(each, [child.pid])[child.pid]
+            assert (rows[-1]["container_id"], rows[-1]["kind"]) == (id, "process")

@@ -1,0 +1,48 @@
+"""Whether an OCI specification is that of a privileged container."""
+
+import json
+from typing import Any
+
+import pytest
+
+from infrasight.runtimes.facts import LABEL_BYTES_MAX, LABELS_MAX, labels_of
+from infrasight.runtimes.spec import is_privileged
+
+ALL = {"allow": True, "access": "rwm"}
+NONE = {"allow": False, "access": "rwm"}
+DISK = {"allow": True, "type": "b", "major": 8, "minor": 0, "access": "rwm"}
+
+
+def spec(bounding: Any, devices: Any) -> bytes:
+    return json.dumps({"process": {"capabilities": {"bounding": bounding}}, "linux": {"resources": {"devices": devices}}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("bounding", "devices", "privileged"),
+    [
+        (["CAP_SYS_ADMIN"], [NONE, ALL], True),
+        (["CAP_SYS_ADMIN"], [{"allow": True, "type": "a", "major": -1, "minor": -1, "access": "rwm"}], True),
+        (["CAP_SYS_ADMIN"], [NONE, DISK], False),
+        (["CAP_SYS_ADMIN"], [{"allow": True, "access": "r"}], False),
+        (["CAP_SYS_ADMIN"], [{"allow": True, "type": "c", "access": "rwm"}], False),
+        (["CAP_CHOWN"], [ALL], False),
+        (["CAP_SYS_ADMIN"], [], False),
+        (["CAP_SYS_ADMIN"], [{"allow": "true", "access": "rwm"}, "rwm", None, 7], False),
+        (None, [ALL], False),
+        ("CAP_SYS_ADMIN", [ALL], False),
+        (["CAP_SYS_ADMIN"], {"allow": True}, False),
+    ],
+)
+def test_privileged(bounding: Any, devices: Any, privileged: bool) -> None:
+    assert is_privileged(spec(bounding, devices)) is privileged
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"null", b"[]", b"7", b'{"process": 7, "linux": []}', b"\xff", b"[" * 100_000])
+def test_what_cannot_be_understood_is_not(text: bytes) -> None:
+    assert not is_privileged(text)
+
+
+def test_labels_are_bounded() -> None:
+    assert labels_of({"b": "2", "a": "1\0\n", "ž": ""}) == (b"a=1\n", b"b=2", "ž=".encode())
+    many = labels_of({f"{number:04}": "x" * 5_000 for number in range(1_000)})
+    assert (len(many), {len(label) for label in many}, many[0][:6]) == (LABELS_MAX, {LABEL_BYTES_MAX}, b"0000=x")
