@@ -101,6 +101,7 @@ CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "strace": (_command("strace"), "apt-get install strace"),
     "busybox": (_command("busybox"), "apt-get install busybox-static"),
     "ip": (_command("ip"), "apt-get install iproute2"),
+    "clickhouse": (_command("clickhouse-server"), "apt-get install clickhouse-server"),
 }
 _SKIPPED = "missing capability "
 

@@ -28,16 +28,18 @@ def events(rows: int, seed: int) -> pa.RecordBatch:
     distinct, which = np.unique(np.minimum(random.zipf(1.2, rows) - 1, PATHS - 1), return_inverse=True)
     ids = np.random.default_rng(1).integers(1, 2**63, PROCESSES).astype(np.uint64)
     lineages = [b"\0".join([*(b"worker", b"supervisor")[: i % 3], b"container-%d" % (i // 4), b"systemd"]) for i in range(PROCESSES)]
+    paths = [b"/usr/lib/x86_64-linux-gnu/lib%d.so.%d" % (i, i % 7) if i % 3 else b"/var/lib/app/%d/segment-%d" % (i // 50, i) for i in distinct]
     names = {
         "node": ([b"node-1"], who * 0),
         "user": ([b"root", b"www-data", b"postgres"], who % 3),
         "group": ([b"root", b"www-data", b"postgres"], who % 3),
         "comm": ([b"program-%d" % i for i in range(PROCESSES)], who),
         "ancestors": (list(dict.fromkeys(lineages)), np.array([list(dict.fromkeys(lineages)).index(each) for each in lineages])[who]),
-        "path": (
-            [b"/usr/lib/x86_64-linux-gnu/lib%d.so.%d" % (i, i % 7) if i % 3 else b"/var/lib/app/%d/segment-%d" % (i // 50, i) for i in distinct],
-            which,
-        ),
+        "tty": ([b"", b"/dev/pts/0"], who % 2),
+        "exe": ([b"/usr/bin/program-%d" % i for i in range(PROCESSES)], who),
+        "cwd": ([b"/", b"/var/lib/app"], who % 2),
+        "path": (paths, which),
+        "path_resolved": (paths, which),
     }
     numbers = {
         "ts": 1_790_000_000_000_000_000 + (seed * rows + np.arange(rows)) * 5000 + random.integers(-3000, 0, rows),
@@ -47,6 +49,10 @@ def events(rows: int, seed: int) -> pa.RecordBatch:
         "uid": who % 3 * 33,
         "gid": who % 3 * 33,
         "ns_pid": who + 10,
+        "euid": who % 3 * 33,
+        "login_uid": np.where(who % 2, 1000, 2**32 - 1),
+        "session_id": who // 4,
+        "cap_effective": np.where(who % 3, 0, 2**41 - 1),
         "cgroup_id": who // 4 + 4000,
         "process_id": ids[who],
         "parent_id": ids[who // 3],
