@@ -1,4 +1,4 @@
-"""The embedded engine's configuration: how much of a small machine it takes, and who may do what."""
+"""What engines are told: how much of a machine the embedded one takes, how batches go in, what a query may."""
 
 from __future__ import annotations
 

@@ -32,14 +32,12 @@ _CONFIG = """<yandex>
 </yandex>
 """
 _USERS = """<yandex>
-    <profiles>
-        <default><allow_experimental_low_cardinality_type>1</allow_experimental_low_cardinality_type></default>
-        <reader><readonly>2</readonly></reader>
-    </profiles>
+    <profiles><default><allow_experimental_low_cardinality_type>1</allow_experimental_low_cardinality_type></default></profiles>
     <quotas><default/></quotas>
     <users>
         <default><password></password><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota></default>
         <writer><password>{password}</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota></writer>
+        <asker><password>asker's</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota></asker>
     </users>
 </yandex>
 """

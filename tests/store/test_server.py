@@ -134,6 +134,15 @@ def test_a_password_that_changes_is_taken_without_a_restart(clickhouse: ClickHou
         assert connection.rows("SELECT 'x'") == [["x"]]
 
 
+def test_who_asks_can_be_another_user_than_who_writes(clickhouse: ClickHouse, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("asker's\n")
+    address = parse(clickhouse.url(reader="asker", reader_password_file=tmp_path / "password"))
+    with connected(clickhouse.url(), "open"):
+        assert Session(address).rows("SELECT user FROM system.processes") == [["asker"]]
+    with closing(Connection(address)) as connection:
+        assert connection.rows("SELECT user FROM system.processes") == [["writer"]]
+
+
 async def test_no_secret_is_logged(clickhouse: ClickHouse, older: None, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     logging.getLogger("asynch").setLevel(logging.DEBUG)
