@@ -49,6 +49,7 @@ class Connection:
         self._protocol: Protocol | None = None
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._task: asyncio.Task[Any] | None = None
+        self._aborted = False
         self._closed = False
 
     def execute(self, sql: str) -> None:
@@ -64,7 +65,8 @@ class Connection:
         self._run(self._insert(sql, settings, batch))
 
     def abort(self) -> None:
-        """End the call that is running, from another thread."""
+        """End the call that is running, from another thread. Those after it fail at once."""
+        self._aborted = True
         if self._task is not None:
             self._runner.get_loop().call_soon_threadsafe(self._task.cancel)
 
@@ -84,7 +86,9 @@ class Connection:
             return await work
         except BaseException as error:
             await self._disconnect()
-            raise self._ours(error) from error
+            if (ours := self._ours(error)) is error:
+                raise
+            raise ours from error
         finally:
             self._task = None
 
@@ -117,6 +121,8 @@ class Connection:
 
     async def _connected(self) -> Protocol:
         """Connected to the first server that answers, the last one before the others."""
+        if self._aborted:
+            raise asyncio.CancelledError
         if self._protocol is not None and await self._protocol.ping():
             return self._protocol
         await self._disconnect()

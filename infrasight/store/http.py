@@ -23,6 +23,7 @@ from infrasight.store.settings import SERVER_QUERY
 CONNECT_S = 5.0
 _BEYOND_LIMIT_S = 15.0
 """How much longer than it may work a server may be silent."""
+_KILL_S = 2.0
 _CHUNK_BYTES = 1 << 20
 _READS = frozenset(
     {"SelectWithUnionQuery", "Explain", "ShowTables", "ShowColumns", "ShowCreateTableQuery", "ShowCreateDatabaseQuery", "DescribeQuery"}
@@ -98,7 +99,10 @@ class Session:
             with suppress(OSError):
                 running.shutdown(socket.SHUT_RDWR)
         if self._mark:
-            Session(self._address).execute(f"KILL QUERY WHERE query_id LIKE '{self._mark}-%' SYNC")
+            killer = Session(self._address)
+            killer._timeout_s = _KILL_S
+            with suppress(StoreUnavailable):  # it sees for itself that nobody listens, where it can
+                killer.execute(f"KILL QUERY WHERE query_id LIKE '{self._mark}-%' SYNC")
 
     def close(self) -> None:
         """Legal twice."""
@@ -198,8 +202,7 @@ class Stream:
         self._session.close()  # first: a server that waits for us to read more cannot be told anything
         if not self._over:
             self._over = True
-            with suppress(StoreUnavailable):
-                self._session.kill()
+            self._session.kill()
 
     def _read(self) -> StoreError | None:
         """Hold some more; what broke, where an answer ended before its end."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from asynch.proto.connection import Connection as Protocol
 
-from infrasight.errors import StoreError, StoreIncompatible, StoreUnavailable
+from infrasight.errors import InvalidBatch, QueryFailed, StoreError, StoreIncompatible, StoreUnavailable
 from infrasight.schema import KINDS, Type
 from infrasight.schema.ddl import stored_name
 from infrasight.store import QueryLimits, Store, batches, open_store
@@ -98,6 +98,22 @@ def test_a_big_batch_arrives_as_one_part(clickhouse: ClickHouse, compression: st
             [str(rows), str(len(samples.HOSTILE))]
         ]
         assert connection.rows("SELECT toString(count()) FROM system.parts WHERE active AND table = 'loss'") == [["1"]]
+
+
+def test_queries_over_tls(clickhouse: ClickHouse) -> None:
+    address = parse(clickhouse.secure_url(ca=clickhouse.certificate))
+    with connected(clickhouse.url(), "open"):
+        assert Session(address).rows("SELECT 1") == [["1"]]
+
+
+def test_a_batch_that_never_can_be_stored(clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infrasight.store.blocks.MAX_TEXT_BYTES", 1 << 20)
+    with connected(clickhouse.url(), "open") as connection:
+        with pytest.raises(InvalidBatch, match="1 MiB of text in path") as error:
+            insert(connection, "open", samples.batch("open", 20_000))
+        assert error.value.__cause__ is None
+        insert(connection, "open", samples.batch("open", 20))
+        assert count(connection) == 20
 
 
 def test_what_is_not_trusted_is_not_talked_to(clickhouse: ClickHouse) -> None:
@@ -331,6 +347,33 @@ async def test_closing_does_not_wait_for_a_frozen_server(own: ClickHouse, older:
         with pytest.raises(StoreUnavailable, match="given up"):
             await waiting
         own.signal(signal.SIGCONT)
+
+
+async def test_closing_ends_a_query_on_a_frozen_server(own: ClickHouse, older: None) -> None:
+    async with opened(own) as store:
+        query = asyncio.create_task(ask(store, "SELECT sum(number) FROM system.numbers"), name="query")
+        while await ask(store, "SELECT count() FROM system.processes WHERE query LIKE '%system.numbers'") != "1":  # noqa: ASYNC110 - only asking tells
+            await asyncio.sleep(0.01)
+        own.signal(signal.SIGSTOP)
+        start = time.monotonic()
+        await store.close()
+        assert time.monotonic() - start < 10
+        with pytest.raises(QueryFailed, match="the query was ended"):
+            await query
+        own.signal(signal.SIGCONT)
+
+
+async def test_a_query_whose_server_dies(own: ClickHouse, older: None) -> None:
+    async with opened(own) as store:
+        chunks = store.query("SELECT number FROM system.numbers LIMIT 1000000000000", format="TSV", limits=QueryLimits(rows=10**13))
+        assert await anext(chunks)
+        own.kill()
+        with pytest.raises(StoreUnavailable) as error:
+            async for _ in chunks:
+                pass
+        assert "\n" not in str(error.value)
+        own.start()
+        assert await ask(store, "SELECT 1") == "1"
 
 
 @asynccontextmanager
