@@ -15,7 +15,7 @@ from infrasight.errors import StoreError, StoreUnavailable
 COMPRESSIONS = ("lz4", "zstd", "none")
 FORM = "clickhouse://USER@HOST:PORT/?PARAMETER=VALUE&..."
 _PARAMETERS = frozenset({"host", "secure", "ca", "compression", "password_file", "http_port", "reader", "reader_password_file"})
-_SECRET = re.compile(r"(?<=:)[^:/@]*(?=@)|(?<=password=)[^&]*")
+_SECRET = re.compile(r"(://[^:@/?]*:).*(?=@)|(password=)[^&]*", re.DOTALL)
 _PORTS = {False: (9000, 8123), True: (9440, 8443)}
 """ClickHouse's own, native and HTTP, by whether they are secure."""
 
@@ -69,7 +69,7 @@ class Address:
 
 def without_secrets(url: str) -> str:
     """The URL as it may be shown, whatever was put into it."""
-    return _SECRET.sub("***", url)
+    return _SECRET.sub(lambda match: f"{match[1] or match[2]}***", url)
 
 
 def parse(url: str) -> Address:

@@ -64,6 +64,8 @@ def test_a_bad_url_is_one_clear_line(url: str, says: str) -> None:
         "clickhouse://u:hunter2@h",
         "clickhouse://:hunter2@h:9000/?secure=1",
         "clickhouse://u:hun%zzter2hunter2@[h",
+        "clickhouse://u:hunter2/hunter2@h",
+        "clickhouse://u:hunter2@hunter2:hunter2@h:9000/",
         "clickhouse://h/?password=hunter2",
         "clickhouse://h/?reader_password=hunter2&x=1",
         "clickhouses://u:hunter2@h",
