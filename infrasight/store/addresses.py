@@ -63,6 +63,12 @@ class Address:
     reader: Login
     """Who asks people's queries."""
 
+    def certificates(self) -> str | None:
+        """The file with certificates to trust, if not the system's. Raises StoreUnavailable when it cannot be read."""
+        if self.ca is not None and not os.access(self.ca, os.R_OK):
+            raise StoreUnavailable(f"the certificates {self.ca} cannot be read")
+        return None if self.ca is None else str(self.ca)
+
     def __str__(self) -> str:
         return "clickhouse://" + ",".join(f"{host}:{port}" for host, port in self.hosts)
 

@@ -152,7 +152,7 @@ class Connection:
             send_receive_timeout=ANSWER_S,
             compression=False if address.compression == "none" else address.compression,
             secure=address.secure,
-            ca_certs=None if address.ca is None else str(address.ca),
+            ca_certs=address.certificates(),
         )
 
     async def _disconnect(self) -> None:

@@ -155,7 +155,7 @@ class Session:
         if not self._address.secure:
             return HTTPConnection(host, self._address.http_port, timeout=CONNECT_S)
         try:
-            trust = ssl.create_default_context(cafile=None if self._address.ca is None else str(self._address.ca))
+            trust = ssl.create_default_context(cafile=self._address.certificates())
         except OSError as error:
             raise StoreUnavailable(f"certificates in {self._address.ca}: {_reason(error)}") from None
         return HTTPSConnection(host, self._address.http_port, timeout=CONNECT_S, context=trust)

@@ -124,6 +124,17 @@ def test_what_is_not_trusted_is_not_talked_to(clickhouse: ClickHouse) -> None:
         Session(address).rows("SELECT 1")
 
 
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_certificates_that_cannot_be_read(clickhouse: ClickHouse, tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
+    address = parse(clickhouse.secure_url(ca=tmp_path / "ca.pem"))
+    with closing(Connection(address)) as connection, pytest.raises(StoreUnavailable, match=r"ca\.pem cannot be read|no certificate"):
+        connection.rows("SELECT 1")
+    with pytest.raises(StoreUnavailable, match=r"ca\.pem"):
+        Session(address).rows("SELECT 1")
+
+
 def test_a_name_that_the_certificate_does_not_have(clickhouse: ClickHouse) -> None:
     address = parse(clickhouse.secure_url(ca=clickhouse.certificate).replace("127.0.0.1", "localhost"))
     with closing(Connection(address)) as connection, pytest.raises(StoreUnavailable, match="certificate"):
