@@ -38,6 +38,15 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]
     server.kill()
 
 
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[ClickHouse]:
+    """A server to be mistreated."""
+    server = ClickHouse(tmp_path / "own")
+    server.start()
+    yield server
+    server.kill()
+
+
 class OlderGate:
     """The server of the tests has no EXPLAIN: what a query may be is shown with chDB (test_gate.py)."""
 

@@ -293,15 +293,6 @@ async def opened(clickhouse: ClickHouse) -> AsyncIterator[Store]:
         await store.close()
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[ClickHouse]:
-    """A server to be mistreated."""
-    server = ClickHouse(tmp_path / "own")
-    server.start()
-    yield server
-    server.kill()
-
-
 async def test_kill_9_and_restart(own: ClickHouse, older: None) -> None:
     """Each insert is acknowledged and there, or failed; the store finds the server again by itself."""
     async with opened(own) as store:
