@@ -11,11 +11,12 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 VENV=$ROOT/.venv
 LOG=$ROOT/.venv.log                                  # what apt and pip said last
 PYTHON=${PYTHON:-/usr/bin/python3}                   # never `python3` from PATH: that may be a version manager's
-BTF=${INFRASIGHT_BTF:-/sys/kernel/btf/vmlinux}       # these two are settable for the tests
+BTF=${INFRASIGHT_BTF:-/sys/kernel/btf/vmlinux}       # these three are settable for the tests
 TRACEFS=${INFRASIGHT_TRACEFS:-/sys/kernel/tracing}
+UNITS=${INFRASIGHT_UNITS:-/etc/systemd/system}
 
 RUN_PACKAGES=(python3 python3-venv python3-bpfcc ca-certificates)
-TEST_PACKAGES=(gcc libc6-dev libbpf-tools bpftrace strace busybox-static iproute2 containerd runc)
+TEST_PACKAGES=(gcc libc6-dev libbpf-tools bpftrace strace busybox-static iproute2 containerd runc openssl clickhouse-server)
 
 say() { printf 'infrasight: %s\n' "$*" >&2; }
 die() { say "$@"; exit 1; }
@@ -64,6 +65,21 @@ apt() {
     DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" </dev/null >>"$LOG" 2>&1 9>&-
 }
 
+# Debian starts a server when it installs it and at every boot. The tests start theirs themselves, so here nothing is started, and the
+# unit of the one that is installed only for them is masked.
+without_services() {
+    local quiet status=0
+    quiet=$(mktemp -d)
+    ln -s /bin/true "$quiet/invoke-rc.d"
+    ln -s /bin/true "$quiet/deb-systemd-invoke"
+    case " $* " in
+        *" clickhouse-server "*) [ ! -d "$UNITS" ] || ln -s /dev/null "$UNITS/clickhouse-server.service" 2>/dev/null || true ;;
+    esac
+    PATH=$quiet:$PATH "$@" || status=$?
+    rm -rf "$quiet"
+    return "$status"
+}
+
 install_packages() {
     command -v apt-get >/dev/null ||
         die "make needs Debian 12 or a later relative of it: apt-get is not here. Install by hand: $*"
@@ -76,7 +92,7 @@ install_packages() {
         show_log
         die "make needs the network: apt-get update failed. Check the network and /etc/apt/sources.list, then run make again."
     fi
-    if ! apt install --no-install-recommends "${missing[@]}"; then
+    if ! without_services apt install --no-install-recommends "${missing[@]}"; then
         show_log
         die "apt-get could not install ${missing[*]}. Mend what it says above (network, disk space, package sources), then run make again."
     fi

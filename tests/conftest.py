@@ -131,6 +131,7 @@ CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "pandas": (_module("pandas"), "pip install pandas, which pyarrow makes nanosecond times with"),
     "grpc_tools": (_module("grpc_tools"), "pip install grpcio-tools"),
     "betterproto2_compiler": (_module("betterproto2_compiler"), "pip install betterproto2_compiler"),
+    "clickhouse": (_command("clickhouse-server"), "apt-get install clickhouse-server"),
 }
 _SKIPPED = "missing capability "
 

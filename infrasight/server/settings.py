@@ -16,7 +16,11 @@ class Settings:
     server_port: int = option(50051, env="SERVER_PORT", minimum=0, maximum=65535, help="port to listen on, 0 for any free one")
     insecure_listen: bool = option(False, help="allow an address that other machines can reach: nothing is encrypted or authenticated")
     port_file: Path | None = option(None, help="file to write the port to once listening")
-    store: str = option("chdb:////var/lib/infrasight", env="INFRASIGHT_STORE", help="where events are kept: chdb:///absolute/directory")
+    store: str = option(
+        "chdb:////var/lib/infrasight",
+        env="INFRASIGHT_STORE",
+        help="where events are kept: chdb:///absolute/directory, or clickhouse://user@host:port/?password_file=FILE (docs/STORE.md)",
+    )
     prometheus_port: int = option(9091, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port of the metrics on loopback, 0 for none")
     drain_timeout_s: float = option(10.0, unit="s", minimum=0, help="how long a stopping server may take to store what it has accepted")
     ingest_bytes: int = option(64 << 20, unit="bytes", minimum=1, help="events waiting to be stored before nodes are made to wait")

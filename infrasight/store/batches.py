@@ -36,10 +36,23 @@ def insert_statement(kind: str, token: str) -> str:
     return f"INSERT INTO {DATABASE}.{quoted(kind)} ({columns}) SETTINGS insert_deduplication_token = {text(token)} SELECT * FROM Python(incoming)"
 
 
+def native_statement(kind: str) -> str:
+    """The INSERT for a batch that `as_stored` has named, to be run by `Connection.insert`; its token is a setting."""
+    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({insert_columns(KINDS[kind])}) VALUES"
+
+
 def as_table(kind: str, batch: pa.RecordBatch) -> pa.Table:
     """The batch as ClickHouse takes it, its columns named as the table inserts them."""
-    names = [stored_name(column) for column in KINDS[kind].columns]
-    return pa.Table.from_arrays([_with_distinct_entries(column) for column in batch.columns], names=names)
+    return pa.Table.from_arrays([_with_distinct_entries(column) for column in batch.columns], names=_stored_names(kind))
+
+
+def as_stored(kind: str, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch, its columns named as the table inserts them."""
+    return batch.rename_columns(_stored_names(kind))
+
+
+def _stored_names(kind: str) -> list[str]:
+    return [stored_name(column) for column in KINDS[kind].columns]
 
 
 def _with_distinct_entries(column: pa.Array) -> pa.Array:

@@ -2,158 +2,62 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import pyarrow as pa
 
-from infrasight.errors import QueryFailed, QueryRefused, StoreUnavailable
 from infrasight.store import batches
 from infrasight.store.directory import DataDirectory
-from infrasight.store.engine import EngineError, Session
-from infrasight.store.gate import Gate
-from infrasight.store.interface import QueryLimits, Store, StoreStatistics
-from infrasight.store.reading import Reading
+from infrasight.store.engine import Session
 from infrasight.store.repair import repair
+from infrasight.store.session import EngineError
+from infrasight.store.session import Session as AnySession
 from infrasight.store.settings import ENGINE_XML, USERS_XML, WRITER_SESSION
 from infrasight.store.tables import migrate
+from infrasight.store.threads import ThreadedStore
 
 log = logging.getLogger(__name__)
-_T = TypeVar("_T")
-MAX_QUERIES = 16
-"""At a time, those included whose client is slow to read."""
 
 
-class EmbeddedStore(Store):
-    """One directory, one process. Threads: one that inserts, a few that read, one that opens, kills and closes."""
+class EmbeddedStore(ThreadedStore):
+    """One directory, one process."""
 
     def __init__(self, path: str) -> None:
         self._directory = DataDirectory(path)
-        self._statistics = StoreStatistics()
-        self._inserting = ThreadPoolExecutor(1, "store-insert")
-        self._reading = ThreadPoolExecutor(4, "store-read")
-        self._managing = ThreadPoolExecutor(1, "store-manage")
-        self._readings: set[Reading] = set()
+        super().__init__(str(self._directory.path))
         self._control: Session | None = None
         self._writer: Session | None = None
-        self._gate: Gate | None = None
-        self._is_open = False
-        self._closed = False
-
-    async def open(self) -> None:
-        if self._closed or self._is_open:
-            raise StoreUnavailable(f"store {self._directory.path}: opened before")
-        await self._in(self._managing, self._open)
-        self._is_open = not self._closed
-
-    async def insert(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
-        self._check_open()
-        batches.check(kind, batch)
-        try:
-            if batch.num_rows:
-                await self._in(self._inserting, lambda: self._insert(kind, batch, token))
-        except StoreUnavailable:
-            self._statistics.insert_failures += 1
-            raise
-        self._statistics.batches[kind] += 1
-        self._statistics.rows[kind] += batch.num_rows
-
-    async def query(self, sql: str, *, format: str = "JSONEachRow", limits: QueryLimits = QueryLimits()) -> AsyncIterator[bytes]:  # noqa: B008 - frozen
-        gate = self._check_open()
-        if len(self._readings) >= MAX_QUERIES:
-            raise QueryFailed(f"{MAX_QUERIES} queries are running already")
-        reading = Reading(self._connect, gate, sql, format, limits)
-        self._readings.add(reading)
-        self._statistics.queries += 1
-        try:
-            while (chunk := await self._in(self._reading, reading.next)) is not None:
-                yield chunk
-                self._check_open()
-        except (QueryRefused, QueryFailed):
-            self._statistics.query_failures += 1
-            raise
-        finally:
-            if reading in self._readings:  # else close() has ended it
-                await self._in(self._managing, lambda: self._finish(reading))
-
-    async def close(self) -> None:
-        self._is_open = False
-        if not self._closed:
-            self._closed = True
-            self._inserting.shutdown(wait=False)
-            await self._in(self._managing, self._close)
-        await asyncio.to_thread(self._managing.shutdown)
-
-    def statistics(self) -> StoreStatistics:
-        self._statistics.queries_running = len(self._readings)
-        return self._statistics
-
-    def _check_open(self) -> Gate:
-        if not self._is_open or self._gate is None:
-            raise StoreUnavailable(f"store {self._directory.path}: not open")
-        return self._gate
-
-    @staticmethod
-    async def _in(threads: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
-        """Run `work` in one of `threads`. Cancelling the wait leaves the work alone: nothing in a thread is ever half done."""
-        future = asyncio.get_running_loop().run_in_executor(threads, work)
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # heard, also when nobody waits any more
-        return await asyncio.shield(future)
 
     def _connect(self) -> Session:
         return Session(self._directory.data, self._directory.path / "engine.xml")
 
-    def _open(self) -> None:
+    def _begin(self) -> Session:
         self._directory.take()
-        try:
-            self._directory.write("users.xml", USERS_XML)
-            self._directory.write("engine.xml", ENGINE_XML)
-            if marks := repair(self._directory.data):
-                log.warning("store %s: took back %d marks of batches that a crash kept from being stored", self._directory.path, marks)
-            self._control = self._connect()
-            self._control.execute("SET ROLE writer")
-            for statement in migrate(self._control):
-                log.debug("store %s: %s", self._directory.path, statement.partition("(")[0].strip())
-            self._gate = Gate(self._control)
-        except BaseException as error:
-            self._release()
-            if isinstance(error, EngineError):
-                raise StoreUnavailable(f"store {self._directory.path}: {error}") from error
-            raise
+        self._directory.write("users.xml", USERS_XML)
+        self._directory.write("engine.xml", ENGINE_XML)
+        if marks := repair(self._directory.data):
+            log.warning("store %s: took back %d marks of batches that a crash kept from being stored", self._name, marks)
+        self._control = self._connect()
+        self._control.execute("SET ROLE writer")
+        for statement in migrate(self._control):
+            log.debug("store %s: %s", self._name, statement.partition("(")[0].strip())
+        return self._control
 
-    def _insert(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
-        started = time.monotonic()
+    def _write(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
         try:
             if self._writer is None:
                 self._writer = self._connect()
                 self._writer.execute(WRITER_SESSION)
             self._writer.insert(batches.insert_statement(kind, token), batches.as_table(kind, batch))
-        except EngineError as error:
+        except EngineError:
             if self._writer is not None:
                 self._writer.close()  # after an error its state is anybody's guess
                 self._writer = None
-            raise StoreUnavailable(f"store {self._directory.path}: {error}") from error
-        finally:
-            self._statistics.insert_s += time.monotonic() - started
+            raise
 
-    def _finish(self, reading: Reading) -> None:
-        if reading in self._readings and self._control is not None:
-            self._readings.remove(reading)
-            try:
-                reading.finish(self._control)
-            except EngineError as error:
-                log.warning("store %s: ending a query: %s", self._directory.path, error)
-
-    def _close(self) -> None:
-        for reading in list(self._readings):
-            self._finish(reading)
-        self._inserting.shutdown()
-        self._reading.shutdown()
-        self._release()
+    def _kill(self, session: AnySession, mark: str) -> None:
+        if self._control is not None:
+            self._control.execute(f"KILL QUERY WHERE Settings['log_comment'] = '{mark}' ASYNC")
 
     def _release(self) -> None:
         for session in (self._writer, self._control):

@@ -6,7 +6,6 @@ It releases the GIL while it works. A session keeps its role, database and setti
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,27 +14,10 @@ from typing import Any
 import pyarrow as pa
 from chdb.state import sqlitelike as chdb
 
-from infrasight.errors import StoreError
 from infrasight.schema.ddl import text
-
-_CODE = re.compile(r"Code: (\d+)\. DB::Exception: ")
-_NOISE = re.compile(
-    r"Code: \d+\. DB::Exception: |Streaming (query|insert \w+) failed: | \(version [^)]*\)"
-    r"|[.:]* (Expected one of: |In scope SELECT formatQuery\()[^\n]*?(?= \([A-Z_]+\)$|$|\n)",
-    re.MULTILINE,
-)
-"""Repetitions, the engine's version, pages of tokens that would have been right, and what we wrapped around the user's SQL."""
-
-
-class EngineError(StoreError):
-    """ClickHouse's error: `code` as in its ErrorCodes.cpp (0 when it gave none), `line` the first line of its message."""
-
-    def __init__(self, text: str) -> None:
-        code = _CODE.search(text)
-        self.code = int(code[1]) if code else 0
-        line = _NOISE.sub("", text).strip().partition("\n")[0].strip()
-        self.line = "".join(each if each.isprintable() else "?" for each in line) or "unknown error"
-        super().__init__(f"{self.line} [ClickHouse {self.code}]" if self.code else self.line)
+from infrasight.store.interface import QueryLimits
+from infrasight.store.session import EngineError
+from infrasight.store.settings import reader_session
 
 
 @contextmanager
@@ -71,6 +53,10 @@ class Session:
         """Start the engine on the directory `data` if this is the first session, with the configuration file `config`."""
         with _translated():
             self._connection = chdb.connect(f"{data}?config-file={config}")
+
+    def restrict(self, limits: QueryLimits, mark: str) -> None:
+        """Take the reader's role and settings, for good."""
+        self.execute(reader_session(limits, mark))
 
     def execute(self, sql: str, format: str = "TabSeparatedRaw") -> bytes:
         """Run statements; the result of the last."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from infrasight.errors import QueryRefused
-from infrasight.store.engine import Session
+from infrasight.store.session import Session
 
 FORMATS_STREAMED = frozenset(
     {"JSONEachRow", "JSONCompactEachRow", "JSONCompactStringsEachRow", "JSONStringsEachRow", "CSV", "TSV", "TabSeparated", "TSVRaw"}
@@ -120,7 +120,7 @@ class Gate:
             alias, category = known[name]
             if alias in known and alias != name:
                 return is_closed(alias)
-            return category in _CLOSED_CATEGORIES or (category == "Other" and name not in _OPEN_OTHERS)
+            return category in _CLOSED_CATEGORIES or (category in {"Other", ""} and name not in _OPEN_OTHERS)
 
         return frozenset(name for name in known if is_closed(name))
 

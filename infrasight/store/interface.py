@@ -51,11 +51,16 @@ class Store(abc.ABC):
     | how long are tokens kept? | the last 10,000 of a table |
     | what survives a crash? | of this process: all that was acknowledged. Of the machine: not the last seconds (no fsync per batch) |
     | who waits for whom?   | inserts run one at a time; queries neither block them nor each other |
+
+    Of a server, tokens and what survives its crash are as its tables' engine has them (docs/STORE.md).
     """
 
     @abc.abstractmethod
     async def open(self) -> None:
-        """Get the database ready: exclusive use, tables created and migrated. Raises StoreLocked, StoreUnavailable, StoreIncompatible."""
+        """Get the database ready: exclusive use of an embedded one, tables created and migrated.
+
+        Raises StoreLocked, StoreUnavailable, StoreIncompatible.
+        """
 
     @abc.abstractmethod
     async def insert(self, kind: str, batch: pa.RecordBatch, token: str) -> None:

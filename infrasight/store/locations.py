@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from infrasight.errors import StoreError
+from infrasight.store.addresses import FORM, parse, without_secrets
 from infrasight.store.interface import Store
 
 _EMBEDDED = re.compile(r"chdb:///+(?P<path>[^/].*)")
@@ -13,10 +14,15 @@ _UNSAFE = re.compile(r"[?&%+=#]|[\x00-\x1f\x7f]")
 
 
 def open_store(url: str) -> Store:
-    """The store at `chdb:///absolute/directory`, not opened yet. Raises StoreError for any other URL."""
+    """The store at `chdb:///absolute/directory` or `clickhouse://user@host:port/`, not opened yet. Raises StoreError for any other URL."""
+    if url.startswith("clickhouse://"):
+        address = parse(url)
+        from infrasight.store.server import ServerStore  # so that who has chDB does not load asynch
+
+        return ServerStore(address)
     match = _EMBEDDED.fullmatch(url)
     if not match:
-        raise StoreError(f"store {url!r}: expected chdb:///absolute/directory")
+        raise StoreError(f"store {without_secrets(url)!r}: expected chdb:///absolute/directory or {FORM}")
     path = "/" + match["path"]
     if _UNSAFE.search(path):
         raise StoreError(f"store {url!r}: the directory's name must do without ? & % + = # and control characters")

@@ -7,10 +7,9 @@ import threading
 from collections.abc import Callable
 
 from infrasight.errors import QueryFailed
-from infrasight.store.engine import EngineError, Session, Stream
 from infrasight.store.gate import Gate
 from infrasight.store.interface import QueryLimits
-from infrasight.store.settings import reader_session
+from infrasight.store.session import EngineError, Session, Stream
 
 _KILL_AGAIN_AFTER_S = 0.05
 
@@ -33,7 +32,7 @@ class Reading:
         self._bytes = 0
 
     def next(self) -> bytes | None:
-        """Blocks for the next chunk; None is the end. Raises QueryRefused, QueryFailed."""
+        """Blocks for the next chunk; None is the end. Raises QueryRefused, QueryFailed, StoreUnavailable."""
         with self._busy:
             if self._ended:
                 raise QueryFailed("the query was ended")
@@ -50,10 +49,11 @@ class Reading:
             raise QueryFailed(f"the result is larger than {self._limits.result_bytes} bytes: ask for fewer rows or columns")
         return chunk
 
-    def finish(self, control: Session) -> None:
-        """End the query, whatever it is doing, and its session. Blocks until it has ended. `control` may kill."""
+    def finish(self, kill: Callable[[Session, str], None]) -> None:
+        """End the query, whatever it is doing, and its session. Blocks until it has ended. `kill` ends what runs in a session under a mark."""
         while not self._busy.acquire(timeout=_KILL_AGAIN_AFTER_S):
-            control.execute(f"KILL QUERY WHERE Settings['log_comment'] = '{self._mark}' ASYNC")
+            if self._session is not None:
+                kill(self._session, self._mark)
         try:
             self._ended = True
             if self._stream is not None:
@@ -67,7 +67,7 @@ class Reading:
         if self._stream is not None:
             return self._stream.fetch()
         self._session = session = self._connect()
-        session.execute(reader_session(self._limits, self._mark))
+        session.restrict(self._limits, self._mark)
         if self._gate.check(session, self._sql, self._format):
             self._stream = session.stream(self._sql, self._format)
             return self._stream.fetch()

@@ -1,4 +1,4 @@
-"""The embedded engine's configuration: how much of a small machine it takes, and who may do what."""
+"""What engines are told: how much of a machine the embedded one takes, how batches go in, what a query may."""
 
 from __future__ import annotations
 
@@ -52,6 +52,24 @@ WRITER_SESSION = (
     "min_insert_block_size_rows = 1000000000, min_insert_block_size_bytes = 1000000000000, max_partitions_per_insert_block = 0"
 )
 """One batch is one block and so one part: never split, never collected with others."""
+
+SERVER_INSERT = {
+    "async_insert": "0",
+    "insert_deduplicate": "1",
+    "min_insert_block_size_rows": "1000000000",
+    "min_insert_block_size_bytes": "1000000000000",
+    "max_partitions_per_insert_block": "0",
+}
+"""The same for an insert into a server; threads and roles are its own affair."""
+
+SERVER_QUERY = {
+    "result_overflow_mode": "throw",
+    "output_format_json_quote_64bit_integers": "0",
+    "cancel_http_readonly_queries_on_client_close": "1",
+    "allow_introspection_functions": "0",
+    "allow_ddl": "0",
+}
+"""Of a query on a server, with its limits and `readonly = 1`. What it may read is for the server's administrator to grant."""
 
 
 def reader_session(limits: QueryLimits, mark: str) -> str:

@@ -7,10 +7,10 @@ import re
 from infrasight.errors import StoreIncompatible
 from infrasight.schema import KINDS, Kind
 from infrasight.schema.ddl import DATABASE, SCHEMA_VERSION, database_ddl, quoted, table_columns, table_ddl
-from infrasight.store.engine import Session
+from infrasight.store.session import Rows
 
 
-def migrate(session: Session) -> list[str]:
+def migrate(session: Rows) -> list[str]:
     """Bring the tables up to what `schema/` declares; the statements that were needed.
 
     Raises StoreIncompatible (a newer version's database, a column of another type), EngineError.
@@ -26,16 +26,16 @@ def migrate(session: Session) -> list[str]:
     return statements
 
 
-def _check_version(session: Session) -> None:
-    comment = session.execute(f"SELECT comment FROM system.databases WHERE name = '{DATABASE}'").decode()
-    recorded = re.match(r"schema (\d+)", comment)
+def _check_version(session: Rows) -> None:
+    comments = session.rows(f"SELECT comment FROM system.databases WHERE name = '{DATABASE}'")
+    recorded = re.match(r"schema (\d+)", "".join(comment for (comment,) in comments))
     if recorded and int(recorded[1]) > SCHEMA_VERSION:
         raise StoreIncompatible(
             f"the database {DATABASE} has schema {recorded[1]} and this version knows {SCHEMA_VERSION}: a newer InfraSight made it, use that one"
         )
 
 
-def _existing(session: Session) -> dict[str, dict[str, str]]:
+def _existing(session: Rows) -> dict[str, dict[str, str]]:
     """Types by column by table."""
     tables: dict[str, dict[str, str]] = {}
     for table, name, type in session.rows(f"SELECT table, name, type FROM system.columns WHERE database = '{DATABASE}' ORDER BY table, position"):

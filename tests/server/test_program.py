@@ -209,6 +209,8 @@ async def test_a_locked_data_directory_is_one_line(tmp_path: Path) -> None:
         ("--server-addr=198.51.100.7", 1, "--insecure-listen"),
         ("--store=mysql://x", 1, "chdb:///"),
         ("--store=chdb:///proc/no/such", 1, "/proc/no/such"),
+        ("--store=clickhouse://u@127.0.0.1:1/", 1, "127.0.0.1:1: "),
+        ("--store=clickhouse://u:hunter2@127.0.0.1/", 1, "'clickhouse://u:***@127.0.0.1/': no password in a URL"),
         ("--port-file=/proc/no/such", 1, "cannot write the port"),
         ("--server-port=http", 2, "'http' is not a whole number"),
         ("--server-port=65536", 2, "between 0 and 65535"),

@@ -76,9 +76,14 @@ def checkout(tmp_path: Path) -> Checkout:
 
 @pytest.fixture
 def healthy(tmp_path: Path) -> dict[str, str]:
-    """The environment of a machine with type information and tracefs."""
+    """The environment of a machine with type information and tracefs, where nothing outside the checkout is touched."""
     (tmp_path / "vmlinux").touch()
-    return {"INFRASIGHT_BTF": str(tmp_path / "vmlinux"), "INFRASIGHT_TRACEFS": str(tmp_path / "tracing")}
+    (tmp_path / "units").mkdir()
+    return {
+        "INFRASIGHT_BTF": str(tmp_path / "vmlinux"),
+        "INFRASIGHT_TRACEFS": str(tmp_path / "tracing"),
+        "INFRASIGHT_UNITS": str(tmp_path / "units"),
+    }
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
@@ -161,6 +166,17 @@ def test_only_missing_packages_are_installed(checkout: Checkout, healthy: dict[s
     update, install = (tmp_path / "apt").read_text().splitlines()
     assert update.endswith(" update")
     assert install.endswith(" install --no-install-recommends python3-venv python3-bpfcc")
+
+
+def test_no_service_is_started_by_what_is_installed(checkout: Checkout, healthy: dict[str, str], tmp_path: Path) -> None:
+    """The stand-in for apt-get does what the package's own script does."""
+    checkout.stand_in("dpkg-query", 'shift 3; for name in "$@"; do [ "$name" = clickhouse-server ] || echo "$name installed"; done')
+    checkout.stand_in("apt-get", "case $* in *' install '*) invoke-rc.d clickhouse-server start; deb-systemd-invoke start clickhouse-server;; esac")
+    for starter in ("invoke-rc.d", "deb-systemd-invoke"):
+        checkout.stand_in(starter, f'touch "{tmp_path}/started"')
+    checkout.setup("test", **healthy, PYTHON="/bin/false")
+    assert not (tmp_path / "started").exists()
+    assert (tmp_path / "units" / "clickhouse-server.service").readlink() == Path("/dev/null")
 
 
 def test_apt_that_cannot_install(checkout: Checkout, healthy: dict[str, str]) -> None:

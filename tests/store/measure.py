@@ -21,6 +21,18 @@ PROCESSES, PATHS = 30, 5000
 PARTS = "SELECT count(), round(sum(bytes_on_disk) / sum(rows), 1) FROM system.parts WHERE active AND table = 'open'"
 
 
+CONTAINED = {
+    "container_id": lambda i: b"%064x" % i,
+    "container_runtime": lambda i: b"containerd",
+    "container_name": lambda i: b"service-%d" % i,
+    "image": lambda i: b"registry.example/team/service-%d:1.%d" % (i, i),
+    "image_digest": lambda i: b"sha256:%064x" % (i * 7),
+    "pod_name": lambda i: b"service-%d-5d9c7b8f6d-x2x4%d" % (i, i),
+    "pod_namespace": lambda i: b"shop",
+}
+"""Columns of events in containers, by the number of the container; the first processes are in none."""
+
+
 def events(rows: int, seed: int) -> pa.RecordBatch:
     """`open` events of 30 processes, one of them making 60 % of the calls, on 5,000 paths of a Zipf distribution, at 200,000 a second."""
     random = np.random.default_rng(seed)
@@ -28,16 +40,19 @@ def events(rows: int, seed: int) -> pa.RecordBatch:
     distinct, which = np.unique(np.minimum(random.zipf(1.2, rows) - 1, PATHS - 1), return_inverse=True)
     ids = np.random.default_rng(1).integers(1, 2**63, PROCESSES).astype(np.uint64)
     lineages = [b"\0".join([*(b"worker", b"supervisor")[: i % 3], b"container-%d" % (i // 4), b"systemd"]) for i in range(PROCESSES)]
+    paths = [b"/usr/lib/x86_64-linux-gnu/lib%d.so.%d" % (i, i % 7) if i % 3 else b"/var/lib/app/%d/segment-%d" % (i // 50, i) for i in distinct]
     names = {
         "node": ([b"node-1"], who * 0),
         "user": ([b"root", b"www-data", b"postgres"], who % 3),
         "group": ([b"root", b"www-data", b"postgres"], who % 3),
         "comm": ([b"program-%d" % i for i in range(PROCESSES)], who),
         "ancestors": (list(dict.fromkeys(lineages)), np.array([list(dict.fromkeys(lineages)).index(each) for each in lineages])[who]),
-        "path": (
-            [b"/usr/lib/x86_64-linux-gnu/lib%d.so.%d" % (i, i % 7) if i % 3 else b"/var/lib/app/%d/segment-%d" % (i // 50, i) for i in distinct],
-            which,
-        ),
+        "tty": ([b"", b"/dev/pts/0"], who % 2),
+        "exe": ([b"/usr/bin/program-%d" % i for i in range(PROCESSES)], who),
+        "cwd": ([b"/", b"/var/lib/app"], who % 2),
+        **{name: ([b""] + [make(i) for i in range(1, PROCESSES // 4 + 1)], who // 4) for name, make in CONTAINED.items()},
+        "path": (paths, which),
+        "path_resolved": (paths, which),
     }
     numbers = {
         "ts": 1_790_000_000_000_000_000 + (seed * rows + np.arange(rows)) * 5000 + random.integers(-3000, 0, rows),
@@ -47,6 +62,10 @@ def events(rows: int, seed: int) -> pa.RecordBatch:
         "uid": who % 3 * 33,
         "gid": who % 3 * 33,
         "ns_pid": who + 10,
+        "euid": who % 3 * 33,
+        "login_uid": np.where(who % 2, 1000, 2**32 - 1),
+        "session_id": who // 4,
+        "cap_effective": np.where(who % 3, 0, 2**41 - 1),
         "cgroup_id": who // 4 + 4000,
         "process_id": ids[who],
         "parent_id": ids[who // 3],
@@ -60,10 +79,12 @@ def events(rows: int, seed: int) -> pa.RecordBatch:
 
 
 def _array(field: pa.Field, names: dict[str, tuple[list[bytes], np.ndarray]], numbers: dict[str, np.ndarray]) -> pa.Array:
+    if field.name not in numbers and not pa.types.is_dictionary(field.type):
+        return pa.array(np.zeros(len(numbers["ts"]), np.int64)).cast(field.type)
     if field.name in numbers:
         as_integers = pa.array(numbers[field.name].astype(np.int64 if pa.types.is_timestamp(field.type) else field.type.to_pandas_dtype()))
         return as_integers.cast(field.type)
-    values, indices = names[field.name]
+    values, indices = names.get(field.name, ([b""], np.zeros(len(numbers["ts"]))))
     return pa.DictionaryArray.from_arrays(pa.array(indices.astype(np.int32)), pa.array(values, pa.binary()))
 
 

@@ -32,7 +32,7 @@ asyncio.run(hold())
 
 
 @pytest.mark.parametrize(
-    "url", ["", "/a", "chdb", "chdb://a/b", "chdb:a", "chdb:///", "clickhouse://h:1", "chdb:///a?b=c", "chdb:///a\nb", "file:///a"]
+    "url", ["", "/a", "chdb", "chdb://a/b", "chdb:a", "chdb:///", "clickhouse:/h:1", "chdb:///a?b=c", "chdb:///a\nb", "file:///a"]
 )
 def test_a_bad_url_is_one_clear_line(url: str) -> None:
     with pytest.raises(StoreError, match=r"^store .*(expected chdb:///absolute/directory|must do without)") as error:

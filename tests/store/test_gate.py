@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infrasight.errors import QueryFailed, QueryRefused
-from infrasight.store import Store, open_store
+from infrasight.store import Store, http, open_store
 from tests.store import samples
 from tests.store.conftest import ask
 
@@ -242,8 +242,24 @@ def full(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     asyncio.run(store.close())
 
 
+@pytest.fixture
+def by_parse(full: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The store, judging as with a server: that has no classification of its own, only EXPLAIN AST (and takes one statement at a time)."""
+    monkeypatch.setattr("infrasight.store.engine.Session.is_one_read", http.Session.is_one_read)
+    return full
+
+
 @pytest.mark.parametrize("attack", [pytest.param(sql, id=sql[:70]) for attacks in ATTACKS.values() for sql in attacks])
 async def test_an_attack_gets_nothing(full: Store, tmp_path: Path, attack: str) -> None:
+    await gets_nothing(full, tmp_path, attack)
+
+
+@pytest.mark.parametrize("attack", [pytest.param(sql, id=sql[:70]) for name, attacks in ATTACKS.items() if name != "several" for sql in attacks])
+async def test_an_attack_gets_nothing_by_its_parse_alone(by_parse: Store, tmp_path: Path, attack: str) -> None:
+    await gets_nothing(by_parse, tmp_path, attack)
+
+
+async def gets_nothing(full: Store, tmp_path: Path, attack: str) -> None:
     (tmp_path / "secret").write_text(SECRET)
     async with await asyncio.start_server(lambda _reader, writer: connections.append(writer), "127.0.0.1", 0) as server:
         connections: list[asyncio.StreamWriter] = []
@@ -260,6 +276,11 @@ async def test_an_attack_gets_nothing(full: Store, tmp_path: Path, attack: str) 
 @pytest.mark.parametrize("sql", [pytest.param(sql, id=sql[:70]) for sql in LEGITIMATE])
 async def test_a_question_is_answered(full: Store, sql: str) -> None:
     await ask(full, sql)
+
+
+@pytest.mark.parametrize("sql", [pytest.param(sql, id=sql[:70]) for sql in LEGITIMATE])
+async def test_a_question_is_answered_by_its_parse_alone(by_parse: Store, sql: str) -> None:
+    await ask(by_parse, sql)
 
 
 async def test_each_layer_holds_alone(full: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,154 @@
+"""ThreadedStore: what is the same for every engine. Its calls block, so they run in threads."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import pyarrow as pa
+
+from infrasight.errors import QueryFailed, QueryRefused, StoreUnavailable
+from infrasight.store import batches
+from infrasight.store.gate import Gate
+from infrasight.store.interface import QueryLimits, Store, StoreStatistics
+from infrasight.store.reading import Reading
+from infrasight.store.session import EngineError, Session
+
+log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+MAX_QUERIES = 16
+"""At a time, those included whose client is slow to read."""
+
+
+class ThreadedStore(Store):
+    """Threads: one that inserts, a few that read, one that opens, kills and closes. An engine fills in the methods below, all of which block."""
+
+    def __init__(self, name: str) -> None:
+        """`name` says in errors which store it is."""
+        self._name = name
+        self._statistics = StoreStatistics()
+        self._inserting = ThreadPoolExecutor(1, "store-insert")
+        self._reading = ThreadPoolExecutor(4, "store-read")
+        self._managing = ThreadPoolExecutor(1, "store-manage")
+        self._readings: set[Reading] = set()
+        self._gate: Gate | None = None
+        self._is_open = False
+        self._closed = False
+
+    @abc.abstractmethod
+    def _begin(self) -> Session:
+        """Get the database ready; a session of ours. Raises EngineError, StoreError."""
+
+    @abc.abstractmethod
+    def _write(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
+        """Insert a batch that is checked and has rows. Raises EngineError, StoreError, InvalidBatch."""
+
+    @abc.abstractmethod
+    def _connect(self) -> Session:
+        """A session for one query of somebody's. Raises EngineError, StoreError."""
+
+    @abc.abstractmethod
+    def _kill(self, session: Session, mark: str) -> None:
+        """End the query that runs in `session`, which another thread is waiting for. Raises EngineError, StoreUnavailable."""
+
+    @abc.abstractmethod
+    def _release(self) -> None:
+        """Give everything back. Legal whatever `_begin` came to."""
+
+    async def open(self) -> None:
+        if self._closed or self._is_open:
+            raise StoreUnavailable(f"store {self._name}: opened before")
+        await self._in(self._managing, self._open)
+        self._is_open = not self._closed
+
+    async def insert(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
+        self._check_open()
+        batches.check(kind, batch)
+        try:
+            if batch.num_rows:
+                await self._in(self._inserting, lambda: self._insert(kind, batch, token))
+        except StoreUnavailable:
+            self._statistics.insert_failures += 1
+            raise
+        self._statistics.batches[kind] += 1
+        self._statistics.rows[kind] += batch.num_rows
+
+    async def query(self, sql: str, *, format: str = "JSONEachRow", limits: QueryLimits = QueryLimits()) -> AsyncIterator[bytes]:  # noqa: B008 - frozen
+        gate = self._check_open()
+        if len(self._readings) >= MAX_QUERIES:
+            raise QueryFailed(f"{MAX_QUERIES} queries are running already")
+        reading = Reading(self._connect, gate, sql, format, limits)
+        self._readings.add(reading)
+        self._statistics.queries += 1
+        try:
+            while (chunk := await self._in(self._reading, reading.next)) is not None:
+                yield chunk
+                self._check_open()
+        except (QueryRefused, QueryFailed, StoreUnavailable):
+            self._statistics.query_failures += 1
+            raise
+        finally:
+            if reading in self._readings:  # else close() has ended it
+                await self._in(self._managing, lambda: self._finish(reading))
+
+    async def close(self) -> None:
+        self._is_open = False
+        if not self._closed:
+            self._closed = True
+            self._inserting.shutdown(wait=False)
+            await self._in(self._managing, self._close)
+        await asyncio.to_thread(self._managing.shutdown)
+
+    def statistics(self) -> StoreStatistics:
+        self._statistics.queries_running = len(self._readings)
+        return self._statistics
+
+    def _check_open(self) -> Gate:
+        if not self._is_open or self._gate is None:
+            raise StoreUnavailable(f"store {self._name}: not open")
+        return self._gate
+
+    @staticmethod
+    async def _in(threads: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+        """Run `work` in one of `threads`. Cancelling the wait leaves the work alone: nothing in a thread is ever half done."""
+        future = asyncio.get_running_loop().run_in_executor(threads, work)
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())  # heard, also when nobody waits any more
+        return await asyncio.shield(future)
+
+    def _open(self) -> None:
+        try:
+            self._gate = Gate(self._begin())
+        except BaseException as error:
+            self._release()
+            if isinstance(error, EngineError):
+                raise StoreUnavailable(f"store {self._name}: {error}") from error
+            raise
+
+    def _insert(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
+        started = time.monotonic()
+        try:
+            self._write(kind, batch, token)
+        except EngineError as error:
+            raise StoreUnavailable(f"store {self._name}: {error}") from error
+        finally:
+            self._statistics.insert_s += time.monotonic() - started
+
+    def _finish(self, reading: Reading) -> None:
+        if reading in self._readings:
+            self._readings.remove(reading)
+            try:
+                reading.finish(self._kill)
+            except (EngineError, StoreUnavailable) as error:
+                log.warning("store %s: ending a query: %s", self._name, error)
+
+    def _close(self) -> None:
+        for reading in list(self._readings):
+            self._finish(reading)
+        self._inserting.shutdown()
+        self._reading.shutdown()
+        self._release()

@@ -1,0 +1,123 @@
+"""A real ClickHouse server: Debian's, of 2018, on loopback ports, with a directory and a configuration of its own.
+
+It knows no DateTime64, no Bool, no codecs, no deduplication and no EXPLAIN. So it has tables of the same columns in types that it knows, and shows
+the connection: what is said, and what happens when it breaks. The modern types are shown by chDB (test_blocks.py).
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from infrasight.schema import KINDS, Kind, Type
+from infrasight.schema.ddl import DATABASE, TYPES, quoted, stored_name
+from infrasight.store.session import Rows
+
+PROGRAM = "/usr/sbin/clickhouse-server"
+PASSWORD = "the-pass'word \\ of writer"
+OLDER_TYPES = {Type.TIME: "Int64", Type.BOOL: "UInt8", Type.LINEAGE: TYPES[Type.NAME]}
+_CONFIG = """<yandex>
+    <logger><level>error</level><console>1</console></logger>
+    <listen_host>127.0.0.1</listen_host>
+    <tcp_port>{native}</tcp_port><http_port>{http}</http_port><tcp_port_secure>{native_secure}</tcp_port_secure><https_port>{http_secure}</https_port>
+    <openSSL><server>
+        <certificateFile>{directory}/certificate.pem</certificateFile><privateKeyFile>{directory}/key.pem</privateKeyFile>
+        <verificationMode>none</verificationMode>
+    </server></openSSL>
+    <path>{directory}/data/</path><tmp_path>{directory}/tmp/</tmp_path><users_config>{directory}/users.xml</users_config>
+    <default_profile>default</default_profile><default_database>default</default_database><mark_cache_size>16777216</mark_cache_size>
+</yandex>
+"""
+_USERS = """<yandex>
+    <profiles><default><allow_experimental_low_cardinality_type>1</allow_experimental_low_cardinality_type></default></profiles>
+    <quotas><default/></quotas>
+    <users>
+        <default><password></password><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota></default>
+        <writer><password>{password}</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota></writer>
+        <asker><password>asker's</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota></asker>
+    </users>
+</yandex>
+"""
+
+
+class ClickHouse:
+    """One server. Its ports stay the same when it is started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.native, self.http, self.native_secure, self.http_secure = _free_ports(4)
+        self._process: subprocess.Popen[bytes] | None = None
+        directory.mkdir(parents=True)
+        for name in ("data", "tmp"):
+            (directory / name).mkdir()
+        ports = {"native": self.native, "http": self.http, "native_secure": self.native_secure, "http_secure": self.http_secure}
+        (directory / "config.xml").write_text(_CONFIG.format(directory=directory, **ports))
+        (directory / "users.xml").write_text(_USERS.format(password=PASSWORD))
+        (directory / "password").write_text(PASSWORD + "\n")
+        self.certificate = directory / "certificate.pem"
+        names = "subjectAltName=IP:127.0.0.1"
+        make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=test"]
+        subprocess.run([*make, "-addext", names, "-keyout", directory / "key.pem", "-out", self.certificate], check=True, capture_output=True)
+
+    def url(self, **parameters: str | int) -> str:
+        """Where it is, as the user `writer`."""
+        return self._url(self.native, {"http_port": self.http, "password_file": self.directory / "password"} | parameters)
+
+    def secure_url(self, **parameters: str | int) -> str:
+        """The same, over TLS."""
+        given = {"secure": 1, "http_port": self.http_secure, "password_file": self.directory / "password"}
+        return self._url(self.native_secure, given | parameters)
+
+    @staticmethod
+    def _url(port: int, parameters: dict[str, object]) -> str:
+        return f"clickhouse://writer@127.0.0.1:{port}/?" + "&".join(f"{name}={value}" for name, value in parameters.items())
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen([PROGRAM, f"--config-file={self.directory}/config.xml"], stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        for port in (self.native, self.http, self.native_secure, self.http_secure):
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                except OSError:
+                    assert self._process.poll() is None, (self.directory / "log").read_text()[-2000:]
+                    assert time.monotonic() < deadline
+                    time.sleep(0.02)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """kill -9. Legal twice."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def older_tables(server: Rows, kinds: tuple[str, ...] = tuple(KINDS)) -> list[str]:
+    """Create the tables of `kinds` as it can have them."""
+    for statement in (f"CREATE DATABASE IF NOT EXISTS {DATABASE}", *(_ddl(KINDS[kind]) for kind in kinds)):
+        server.execute(statement)
+    return []
+
+
+def _ddl(kind: Kind) -> str:
+    columns = ", ".join(f"{quoted(stored_name(column))} {OLDER_TYPES.get(column.type, TYPES[column.type])}" for column in kind.columns)
+    day = "toDate(toDateTime(intDiv(ts, 1000000000), 'UTC'), 'UTC')"
+    return f"CREATE TABLE IF NOT EXISTS {DATABASE}.{quoted(kind.name)} ({columns}) ENGINE = MergeTree PARTITION BY {day} ORDER BY (node, ts)"
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
