@@ -15,7 +15,7 @@ BTF=${INFRASIGHT_BTF:-/sys/kernel/btf/vmlinux}       # these two are settable fo
 TRACEFS=${INFRASIGHT_TRACEFS:-/sys/kernel/tracing}
 
 RUN_PACKAGES=(python3 python3-venv python3-bpfcc ca-certificates)
-TEST_PACKAGES=(gcc libc6-dev libbpf-tools bpftrace strace busybox-static iproute2 containerd runc)
+TEST_PACKAGES=(gcc libc6-dev libbpf-tools bpftrace strace busybox-static iproute2 containerd runc podman)
 
 say() { printf 'infrasight: %s\n' "$*" >&2; }
 die() { say "$@"; exit 1; }

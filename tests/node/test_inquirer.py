@@ -14,6 +14,7 @@ from infrasight.node import inquirer as module
 from infrasight.node.containers import Containers
 from infrasight.node.containment import Container
 from infrasight.node.inquirer import Inquirer
+from infrasight.runtimes import Place
 from tests.node.collector import until
 from tests.runtimes.fake import FakeContainerd, container, listening, saying
 
@@ -31,7 +32,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 async def asking(*sockets: Path) -> AsyncIterator[tuple[Inquirer, Containers]]:
     """One that runs; it has to end when it is asked to."""
     containers = Containers()
-    inquirer = Inquirer(containers, sockets, answer_within_s=0.3)
+    inquirer = Inquirer(containers, [Place(f"containerd:{socket}") for socket in sockets], answer_within_s=0.3)
     running = asyncio.create_task(inquirer.run())
     try:
         yield inquirer, containers
