@@ -62,7 +62,7 @@ def build(tracing: Tracing, settings: Settings) -> Node:
     reader = Reader(tracing, drains, settings.interval_s, patience_s)
     containers = Containers()
     enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family, containers=containers)
-    inquirer = Inquirer(containers, settings.places)
+    inquirer = Inquirer(containers, enricher.cgroups, settings.places)
     actors: list[Actor] = [reader, enricher, inquirer]
     edges = [Edge(drains, "reader", "enricher")]
     exporter = None

@@ -9,7 +9,9 @@ from contextlib import aclosing
 
 from infrasight.actors import Actor
 from infrasight.errors import WireError
+from infrasight.node.cgroups import Cgroups
 from infrasight.node.containers import Containers
+from infrasight.node.containment import Container, container_of
 from infrasight.runtimes import USUAL, Place, Runtime
 
 log = logging.getLogger("infrasight.node")
@@ -28,8 +30,8 @@ class Inquirer(Actor):
 
     name = "inquirer"
 
-    def __init__(self, containers: Containers, places: Sequence[Place] = USUAL, answer_within_s: float = 5.0) -> None:
-        self._containers, self._answer_within_s = containers, answer_within_s
+    def __init__(self, containers: Containers, cgroups: Cgroups, places: Sequence[Place] = USUAL, answer_within_s: float = 5.0) -> None:
+        self._containers, self._cgroups, self._answer_within_s = containers, cgroups, answer_within_s
         self._places = {str(place.socket): place for place in places}
         self._stopping = asyncio.Event()
         self._telling: dict[str, Runtime] = {}
@@ -100,6 +102,16 @@ class Inquirer(Actor):
                     self._containers.end(news[0])
                 else:
                     self._containers.learn(news[0], news[1])
+                    await self._place(news[0], news[1].cgroup, runtime)
+
+    async def _place(self, id: bytes, path: bytes, runtime: Runtime) -> None:
+        """A container whose cgroup has a name that does not tell: from now on it does."""
+        if not path or container_of(path).id == id:
+            return
+        container = Container(id, b"containerd" if b"containerd" in runtime.tells else b"", container_of(path).pod_uid)
+        self._cgroups.expect(path, container)
+        for there in await asyncio.to_thread(self._cgroups.places, path):
+            self._cgroups.belongs(there, container)
 
     @staticmethod
     async def _see_that_it_answers(runtime: Runtime) -> None:

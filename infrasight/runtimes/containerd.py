@@ -11,7 +11,7 @@ from pathlib import Path
 
 from infrasight.errors import CallFailed, Disconnected
 from infrasight.runtimes.facts import Digests, Told, facts_of
-from infrasight.runtimes.spec import is_privileged
+from infrasight.runtimes.spec import read
 from infrasight.wire.containerd import Container, Envelope, Filters, GotContainer, GotImage, Name, Namespaces, Nothing
 from infrasight.wire.local import LocalChannel
 from infrasight.wire.strict import parse
@@ -87,13 +87,15 @@ class Containerd:
 
     async def _told(self, space: str, container: Container) -> Told:
         created, image = container.created_at, container.image
+        spec = read(container.spec.value if container.spec else b"")
         return container.id.encode(), facts_of(
             container.id,
             {entry.key: entry.value for entry in container.labels},
             image=image,
             image_digest=await self._digests.of((space, image), lambda: self._digest(space, image)) if image else b"",
             created_ns=created.seconds * 10**9 + created.nanos if created else 0,
-            privileged=container.spec is not None and is_privileged(container.spec.value),
+            privileged=spec.privileged,
+            cgroup=spec.cgroup,
         )
 
     async def _digest(self, space: str, image: str) -> bytes:

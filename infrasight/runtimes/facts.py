@@ -30,13 +30,17 @@ class Facts:
     privileged: bool = False
     pod_name: bytes = b""
     pod_namespace: bytes = b""
+    cgroup: bytes = b""
+    """Path of its cgroup below the root, where it says so."""
 
 
 Told = tuple[bytes, Facts | None]
 """A container's id and what it is; None when it is no more."""
 
 
-def facts_of(name: str, labels: Mapping[str, str], *, image: str, image_digest: bytes, created_ns: int, privileged: bool) -> Facts:
+def facts_of(
+    name: str, labels: Mapping[str, str], *, image: str, image_digest: bytes, created_ns: int, privileged: bool, cgroup: bytes = b""
+) -> Facts:
     """With what labels say; `name` is the container's where they say none."""
     return Facts(
         name=next((labels[label] for label in _NAMES if label in labels), name).encode(),
@@ -47,6 +51,7 @@ def facts_of(name: str, labels: Mapping[str, str], *, image: str, image_digest: 
         privileged=privileged,
         pod_name=labels.get(_POD_NAME, "").encode(),
         pod_namespace=labels.get(_POD_NAMESPACE, "").encode(),
+        cgroup=cgroup,
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from infrasight.cli.main import main
 from tests.e2e.cgroups import cgroup, remove_empty
-from tests.e2e.containerd import IMAGE, Containerd
+from tests.e2e.containerd import IMAGE, NAMESPACE, Containerd
 from tests.e2e.podman import Podman
 from tests.e2e.system import Row, System
 
@@ -154,6 +154,17 @@ def test_a_pod_by_its_labels(asking: System, containerd: Containerd, capsys: pyt
     assert main(["events", *wanted, "--server-port", str(asking.port)]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["argv"][:3] for event in events] == [["/bin/true", name, "first"], ["/bin/sleep", "0.05"]]
+
+
+@pytest.mark.needs("containerd", "busybox")
+def test_a_namespace_of_ones_own(asking: System, containerd: Containerd) -> None:
+    """The path of its cgroups tells nothing; containerd does."""
+    name = f"infrasight-{uuid.uuid4().hex[:8]}"
+    try:
+        containerd.run(name, script(name), namespace=NAMESPACE)
+    finally:
+        remove_empty(f"/{NAMESPACE}")
+    assert {(row["container_id"], row["image"], row["identity"]) for row in told(asking, name)} == {(name, IMAGE, "complete")}
 
 
 @pytest.mark.needs("containerd", "busybox")
