@@ -16,7 +16,7 @@ from infrasight.runtimes import USUAL, Place, Runtime
 
 log = logging.getLogger("infrasight.node")
 
-LOOK_EVERY_S = 2.0
+LOOK_EVERY_S = 5.0
 """How often it is looked for a socket that is not there; a runtime may be started at any time."""
 LONGEST_S = 60.0
 """How long a runtime is left alone, at most, that has failed again and again."""
