@@ -16,7 +16,7 @@ TRACEFS=${INFRASIGHT_TRACEFS:-/sys/kernel/tracing}
 UNITS=${INFRASIGHT_UNITS:-/etc/systemd/system}
 
 RUN_PACKAGES=(python3 python3-venv python3-bpfcc ca-certificates)
-TEST_PACKAGES=(gcc libc6-dev libbpf-tools bpftrace strace busybox-static iproute2 containerd runc openssl clickhouse-server)
+TEST_PACKAGES=(gcc libc6-dev libbpf-tools bpftrace strace busybox-static iproute2 containerd runc podman openssl clickhouse-server)
 
 say() { printf 'infrasight: %s\n' "$*" >&2; }
 die() { say "$@"; exit 1; }

@@ -127,6 +127,7 @@ CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "strace": (_command("strace"), "apt-get install strace"),
     "busybox": (_command("busybox"), "apt-get install busybox-static"),
     "containerd": (lambda: all(_command(name)() for name in ("containerd", "ctr", "runc")), "apt-get install containerd runc"),
+    "podman": (_command("podman"), "apt-get install podman"),
     "ip": (_command("ip"), "apt-get install iproute2"),
     "pandas": (_module("pandas"), "pip install pandas, which pyarrow makes nanosecond times with"),
     "grpc_tools": (_module("grpc_tools"), "pip install grpcio-tools"),

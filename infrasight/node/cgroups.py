@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 
 from infrasight.kernel import Records
@@ -13,6 +13,8 @@ from infrasight.schema.events.process import CGROUP_GONE
 
 CGROUPS_MAX = 65_536
 """Cgroups remembered at most, some 100 bytes each and 400 more for a container's; those removed go first, then the oldest."""
+EXPECTED_MAX = 4096
+"""Paths that are remembered as those of containers."""
 REMOVED_KEPT_NS = 60_000_000_000
 """How much longer a cgroup that was removed is remembered than until all events of before that have come."""
 
@@ -25,6 +27,7 @@ class Cgroups:
         self._seen, self._most = seen, most
         self._table: dict[int, Container] = {}
         self._removed: deque[tuple[int, int]] = deque()
+        self._expected: OrderedDict[bytes, Container] = OrderedDict()
         self.hits = self.misses = self.evictions = 0
         """Times that a cgroup was asked for and known, and not known; cgroups forgotten for want of room."""
 
@@ -62,8 +65,8 @@ class Cgroups:
                 continue
             path = records["file"][row, :length].tobytes()
             # Of a long path what is there may begin in the middle of a name.
-            around = self._table.get(parent, NOWHERE) if cut else NOWHERE
-            container = container_of(path[path.find(b"/") :] if cut else path, around)
+            around = self._table.get(parent, NOWHERE)
+            container = self._expected.get(path) or container_of(path[path.find(b"/") :] if cut else path, around)
             self._add(id, container)
             made += [container] if container.id else []
         return made
@@ -73,6 +76,22 @@ class Cgroups:
             oldest = self._removed.popleft()[1] if self._removed else next(iter(self._table))
             self.evictions += self._table.pop(oldest, None) is not None
         self._table[id] = container if container != NOWHERE else NOWHERE
+
+    def expect(self, path: bytes, container: Container) -> None:
+        """A cgroup at this path, when it is made, is this container's, as its runtime says: its name alone does not tell."""
+        self._expected[path] = container
+        while len(self._expected) > EXPECTED_MAX:
+            self._expected.popitem(last=False)
+
+    def places(self, path: bytes) -> list[int]:
+        """Ids of the cgroups that there are at a path, in all hierarchies. Changes nothing, so it may run beside anything."""
+        with contextlib.suppress(OSError):
+            return [id for hierarchy in self._seen() if (id := hierarchy.find(path))]
+        return []
+
+    def belongs(self, id: int, container: Container) -> None:
+        """A cgroup that was made before its container was told of; what is in it by then stays as it was."""
+        self._add(id, container)
 
     def find(self, id: int) -> Container:
         """The container that a cgroup belongs to; NOWHERE when it is not known, or in none."""

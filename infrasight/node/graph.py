@@ -66,8 +66,8 @@ def build(tracing: Tracing, settings: Settings) -> Node:
     reader = Reader(tracing, drains, settings.interval_s, (patience_s, 2.5 * patience_s), attention)
     reverse = ReverseNames(private=settings.reverse_dns_private) if settings.reverse_dns else None
     containers = Containers()
-    inquirer = Inquirer(containers, settings.sockets)
     enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family, reverse=reverse, containers=containers)
+    inquirer = Inquirer(containers, enricher.cgroups, settings.places)
     actors: list[Actor] = [reader, enricher, inquirer]
     edges = [Edge(drains, "reader", "enricher")]
     if reverse:

@@ -29,6 +29,11 @@ class Hierarchy:
         """What events have for the cgroup whose directory this is."""
         return self.number << _SHIFT | inode
 
+    def find(self, path: bytes) -> int:
+        """Id of the cgroup at a path; 0 when there is none."""
+        inode = _inode(Path(os.fsdecode(os.fsencode(self.top) + path)))
+        return self.id(inode) if inode else 0
+
     def cgroups(self) -> Iterator[tuple[int, bytes]]:
         """Id and path of each cgroup, those above before those in them; one that is gone meanwhile is left out."""
         yield self.id(_inode(self.top)), b"/"
@@ -58,7 +63,7 @@ def _widest(places: list[Path]) -> Path:
 
 
 def _inode(place: Path) -> int:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         return place.stat().st_ino
     return 0
 

@@ -6,7 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from infrasight.runtimes import CONTAINERD
+from infrasight.errors import SettingsError
+from infrasight.runtimes import USUAL, Place
 from infrasight.schema import PROBES
 from infrasight.settings import option
 
@@ -35,7 +36,9 @@ class Settings:
     prometheus_port: int = option(9090, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port for metrics on loopback (0: none)")
     family_pid: int = option(0, env="INFRASIGHT_FAMILY", minimum=0, help="a process that is not traced, nor are its direct children (0: none)")
     interval_s: float = option(10.0, minimum=0.1, maximum=3600, unit="s", help="how often resource use and system call counts are told")
-    containerd: tuple[str, ...] = option((), help="sockets of containerd to ask, a comma list, or none; unless given the usual ones that are there")
+    runtimes: tuple[str, ...] = option(
+        (), help="container runtimes to ask, a comma list such as docker:/run/docker.sock, or none; unless given those at the usual places"
+    )
     nice: int = option(-10, minimum=-20, maximum=19, help="precedence of the node over other processes: what it does not read in time is lost")
     batch_age_s: float = option(0.2, minimum=0.001, maximum=60, unit="s", help="wait for others to be stored with; ten times that when much happens")
     reverse_dns: bool = option(True, help="ask name servers what addresses are called that nobody was seen to ask for by name")
@@ -44,9 +47,12 @@ class Settings:
     drain_timeout_s: float = option(10.0, minimum=0, unit="s", help="how long the end waits for what was seen to be stored")
 
     @property
-    def sockets(self) -> tuple[Path, ...]:
-        """Of the runtimes to ask."""
-        return CONTAINERD if not self.containerd else tuple(map(Path, self.containerd)) if self.containerd != ("none",) else ()
+    def places(self) -> tuple[Place, ...]:
+        """Of the runtimes to ask. SettingsError when one is not understood."""
+        try:
+            return tuple(map(Place, self.runtimes)) if self.runtimes not in ((), ("none",)) else () if self.runtimes else USUAL
+        except ValueError as error:
+            raise SettingsError(f"--runtimes: {error}") from None
 
     @property
     def node(self) -> str:

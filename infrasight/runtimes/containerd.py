@@ -5,39 +5,32 @@ A container is made before its cgroup is, and what is made is told through a str
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
 from infrasight.errors import CallFailed, Disconnected
-from infrasight.runtimes.facts import Facts, labels_of
-from infrasight.runtimes.spec import is_privileged
+from infrasight.runtimes.facts import Digests, Told, facts_of
+from infrasight.runtimes.spec import read
 from infrasight.wire.containerd import Container, Envelope, Filters, GotContainer, GotImage, Name, Namespaces, Nothing
 from infrasight.wire.local import LocalChannel
 from infrasight.wire.strict import parse
 
-IMAGES_MAX = 1024
-"""Digests of images that are remembered; one is asked for again when the image has changed."""
 _FILTERS = ['topic~="^/containers/(create|update|delete)$"', 'topic~="^/images/"']
-_POD_NAME, _POD_NAMESPACE, _CONTAINER_NAME = "io.kubernetes.pod.name", "io.kubernetes.pod.namespace", "io.kubernetes.container.name"
-"""Labels that the kubelet has every container made with (kubernetes/pkg/kubelet/types/labels.go)."""
-_NAMES = (_CONTAINER_NAME, "nerdctl/name")
-"""Labels that are a container's name."""
 _OTHERS = frozenset({"moby"})
 """Namespaces of those who know more of their containers than they tell containerd: docker."""
-
-Told = tuple[bytes, Facts | None]
-"""A container's id and what it is; None when it is no more."""
 
 
 class Containerd:
     """One containerd, behind a socket."""
 
+    tells = frozenset({b"containerd", b""})
+    """Of whose containers it tells, as paths of cgroups name the runtime; the cgroupfs driver's of Kubernetes do not."""
+
     def __init__(self, socket: Path, answer_within_s: float = 5.0) -> None:
         self.socket = socket
         self._channel = LocalChannel(socket, "containerd", answer_within_s)
-        self._digests: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._digests = Digests()
 
     async def containers(self) -> AsyncGenerator[Told | None, None]:
         """The containers that there are; then None, once all of those have been told; then those that are made, changed and removed, without end.
@@ -60,7 +53,7 @@ class Containerd:
         """Have it answer something. Errors as of `containers`; a connection on which there are no news can have one that hangs at its end."""
         await self._namespaces()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connection. Legal twice."""
         self._channel.close()
 
@@ -81,7 +74,7 @@ class Containerd:
         space, topic = event.namespace, event.topic
         about = parse(event.event.value if event.event else b"", Name).id
         if topic.startswith("/images/"):
-            self._digests.pop((space, about), None)
+            self._digests.forget((space, about))
         if not topic.startswith("/containers/") or space in _OTHERS:
             return None
         if topic.endswith("/delete"):
@@ -93,34 +86,25 @@ class Containerd:
         return None if got.container is None else await self._told(space, got.container)
 
     async def _told(self, space: str, container: Container) -> Told:
-        labels = {entry.key: entry.value for entry in container.labels}
-        created = container.created_at
-        return container.id.encode(), Facts(
-            name=next((labels[label] for label in _NAMES if label in labels), container.id).encode(),
-            image=container.image.encode(),
-            image_digest=await self._digest(space, container.image),
-            labels=labels_of(labels),
+        created, image = container.created_at, container.image
+        spec = read(container.spec.value if container.spec else b"")
+        return container.id.encode(), facts_of(
+            container.id,
+            {entry.key: entry.value for entry in container.labels},
+            image=image,
+            image_digest=await self._digests.of((space, image), lambda: self._digest(space, image)) if image else b"",
             created_ns=created.seconds * 10**9 + created.nanos if created else 0,
-            privileged=container.spec is not None and is_privileged(container.spec.value),
-            pod_name=labels.get(_POD_NAME, "").encode(),
-            pod_namespace=labels.get(_POD_NAMESPACE, "").encode(),
+            privileged=spec.privileged,
+            cgroup=spec.cgroup,
         )
 
     async def _digest(self, space: str, image: str) -> bytes:
-        """What an image's name stands for, asked once; empty when it is not known any more."""
-        if not image:
+        """What an image's name stands for; empty when it is not known any more."""
+        try:
+            got = await self._channel.ask("/containerd.services.images.v1.Images/Get", Name(id=image), GotImage, _in(space))
+        except CallFailed:
             return b""
-        key = space, image
-        if key not in self._digests:
-            try:
-                got = await self._channel.ask("/containerd.services.images.v1.Images/Get", Name(id=image), GotImage, _in(space))
-            except CallFailed:
-                return b""
-            self._digests[key] = got.image.target.digest.encode() if got.image and got.image.target else b""
-            if len(self._digests) > IMAGES_MAX:
-                self._digests.popitem(last=False)
-        self._digests.move_to_end(key)
-        return self._digests[key]
+        return got.image.target.digest.encode() if got.image and got.image.target else b""
 
 
 def _in(space: str) -> dict[str, str]:

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 _EVERYTHING = "CAP_SYS_ADMIN"
 
 
-def is_privileged(spec: bytes) -> bool:
-    """Whether the container may use all devices and has CAP_SYS_ADMIN, as `--privileged` gives it; not, when it cannot be understood."""
+@dataclass(frozen=True)
+class Spec:
+    """What of it we use."""
+
+    privileged: bool = False
+    """Whether the container may use all devices and has CAP_SYS_ADMIN, as `--privileged` gives it."""
+    cgroup: bytes = b""
+    """The path of its cgroup; empty where the systemd driver makes it (`slice:prefix:id`)."""
+
+
+def read(spec: bytes) -> Spec:
+    """What a specification says; nothing, when it cannot be understood."""
     try:
         told = json.loads(spec)
     except (ValueError, RecursionError):
-        return False
+        return Spec()
+    path = _inside(told, "linux").get("cgroupsPath")
+    return Spec(_is_privileged(told), path.encode() if isinstance(path, str) and path.startswith("/") else b"")
+
+
+def _is_privileged(told: Any) -> bool:
     process, resources = _inside(told, "process", "capabilities"), _inside(told, "linux", "resources")
     bounding, devices = process.get("bounding"), resources.get("devices")
     if not isinstance(bounding, list) or not isinstance(devices, list):

@@ -15,7 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.e2e.cgroups import remove_empty
+
 IMAGE = "docker.io/library/infrasight-test:1"
+NAMESPACE = "infrasight-test"
+"""Where the image is too, besides `default`."""
 APPLETS = ("sh", "true", "sleep", "cat")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _CONFIG = """version = 2
@@ -70,7 +74,8 @@ class Containerd:
         (self.directory / "config.toml").write_text(_CONFIG.format(self.directory))
         self.start()
         (self.directory / "image.tar").write_bytes(image())
-        self._ctr("images", "import", str(self.directory / "image.tar"))
+        for namespace in ("default", NAMESPACE):
+            self._ctr("--namespace", namespace, "images", "import", str(self.directory / "image.tar"))
         listed = self._ctr("images", "ls").stdout.decode()
         self.digest = next(word for word in listed.split() if word.startswith("sha256:"))
         return self
@@ -78,6 +83,7 @@ class Containerd:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
         shutil.rmtree(self.directory)
+        remove_empty("/default")
 
     def start(self) -> None:
         """Once it answers."""
@@ -97,7 +103,7 @@ class Containerd:
     def _ctr(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(["ctr", "--address", self.socket, *words], check=check, capture_output=True, timeout=60)
 
-    def run(self, name: str, script: str, *options: str) -> None:
+    def run(self, name: str, script: str, *options: str, namespace: str = "default") -> None:
         """Run a shell script in a new container, to its end; it has to succeed."""
-        done = self._ctr("run", "--rm", *options, IMAGE, name, "sh", "-c", script, check=False)
+        done = self._ctr("--namespace", namespace, "run", "--rm", *options, IMAGE, name, "sh", "-c", script, check=False)
         assert done.returncode == 0, done.stderr.decode(errors="replace")

@@ -6,18 +6,19 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from infrasight.cli.main import main
-from infrasight.node.hierarchy import hierarchies
-from tests.e2e.containerd import IMAGE, Containerd
+from tests.e2e.cgroups import cgroup, remove_empty
+from tests.e2e.containerd import IMAGE, NAMESPACE, Containerd
+from tests.e2e.podman import Podman
 from tests.e2e.system import Row, System
 
 pytestmark = [pytest.mark.kernel, pytest.mark.serial, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc", "cgroup2")]
 CONTAINERS, AT_A_TIME = 24, 4
+SOAK = pytest.param(500, 10, marks=pytest.mark.soak)
 POD = "0ca3b0a6-7e8f-4b59-9d0b-1f6e2a3c4d5e"
 WHERE = "container_id, container_runtime, pod_uid"
 TOLD_OF = "containers are told of by"
@@ -27,7 +28,7 @@ TOLD_OF = "containers are told of by"
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """That asks nobody what containers are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INFRASIGHT_CONTAINERD", "none")
+        patch.setenv("INFRASIGHT_RUNTIMES", "none")
         with System(tmp_path_factory.mktemp("up")) as running:
             yield running
 
@@ -42,7 +43,7 @@ def containerd() -> Iterator[Containerd]:
 def asking(containerd: Containerd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """That asks this containerd."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INFRASIGHT_CONTAINERD", str(containerd.socket))
+        patch.setenv("INFRASIGHT_RUNTIMES", f"containerd:{containerd.socket}")
         with System(tmp_path_factory.mktemp("up")) as running:
             running.wait_for(TOLD_OF)
             yield running
@@ -62,16 +63,6 @@ def of_process(system: System, pids: list[int]) -> dict[int, list[Row]]:
     system.wait_for_count(f"SELECT count() FROM ({sql})", LEAST * len(pids))
     rows = system.query(f"SELECT * FROM ({sql}) ORDER BY ts")
     return {pid: [row for row in rows if row["pid"] == pid] for pid in pids}
-
-
-def remove_empty(path: str) -> None:
-    """Cgroups that runtimes leave behind: this one and those above it, in every hierarchy, as far as nobody uses them."""
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        mount, kind = line.split()[1:3]
-        names = path.strip("/").split("/")
-        with suppress(OSError):
-            for depth in range(len(names), 0, -1) if kind in ("cgroup", "cgroup2") else ():
-                Path(mount, *names[:depth]).rmdir()
 
 
 @pytest.mark.needs("containerd", "busybox")
@@ -126,15 +117,20 @@ def told(system: System, name: str) -> list[Row]:
 
 
 @pytest.mark.needs("containerd", "busybox")
-def test_what_its_runtime_says_is_there_from_the_first_event_on(asking: System, containerd: Containerd, capsys: pytest.CaptureFixture[str]) -> None:
-    names = [f"infrasight-{uuid.uuid4().hex[:8]}.{number}" for number in range(CONTAINERS)]
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
+@pytest.mark.parametrize(("count", "at_a_time"), [(CONTAINERS, AT_A_TIME), SOAK])
+def test_what_its_runtime_says_is_there_from_the_first_event_on(
+    asking: System, containerd: Containerd, count: int, at_a_time: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"infrasight-{uuid.uuid4().hex[:8]}.{number}" for number in range(count)]
+    with ThreadPoolExecutor(at_a_time) as pool:
         list(pool.map(lambda name: containerd.run(name, script(name), "--label", f"called={name}"), names))
-    for name in names:
-        for row in told(asking, name):
-            assert (row["container_id"], row["container_name"], row["identity"]) == (name, name, "complete")
-            assert (row["image"], row["image_digest"], row["privileged"]) == (IMAGE, containerd.digest, False)
-            assert f"called={name}" in row["container_labels"]
+    told(asking, names[-1])
+    rows = asking.query(f"SELECT argv[2] AS name, * FROM execve WHERE argv[1] = '/bin/true' AND name IN ({', '.join(map(repr, names))})")
+    assert sorted(row["name"] for row in rows) == sorted([*names, *names])
+    for row in rows:
+        assert (row["container_id"], row["container_name"], row["identity"]) == (row["name"], row["name"], "complete")
+        assert (row["image"], row["image_digest"], row["privileged"]) == (IMAGE, containerd.digest, False)
+        assert f"called={row['name']}" in row["container_labels"]
     every = asking.query("SELECT DISTINCT identity FROM open WHERE startsWith(container_id, 'infrasight-')")
     assert every == [{"identity": "complete"}]
     (times,) = asking.query("SELECT min(ts) >= min(container_created) AS later FROM execve WHERE identity = 'complete'")
@@ -158,6 +154,17 @@ def test_a_pod_by_its_labels(asking: System, containerd: Containerd, capsys: pyt
     assert main(["events", *wanted, "--server-port", str(asking.port)]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["argv"][:3] for event in events] == [["/bin/true", name, "first"], ["/bin/sleep", "0.05"]]
+
+
+@pytest.mark.needs("containerd", "busybox")
+def test_a_namespace_of_ones_own(asking: System, containerd: Containerd) -> None:
+    """The path of its cgroups tells nothing; containerd does."""
+    name = f"infrasight-{uuid.uuid4().hex[:8]}"
+    try:
+        containerd.run(name, script(name), namespace=NAMESPACE)
+    finally:
+        remove_empty(f"/{NAMESPACE}")
+    assert {(row["container_id"], row["image"], row["identity"]) for row in told(asking, name)} == {(name, IMAGE, "complete")}
 
 
 @pytest.mark.needs("containerd", "busybox")
@@ -185,17 +192,20 @@ def test_a_runtime_that_ends_and_is_started_again(asking: System, containerd: Co
     assert asking.query("SELECT * FROM loss WHERE probe IN ('execve', 'process')") == []
 
 
-@contextmanager
-def cgroup(path: str) -> Iterator[Path]:
-    """A new one of the v2 hierarchy."""
-    top = hierarchies()[0].top
-    place = top / path.lstrip("/")
-    place.mkdir(parents=True)
-    try:
-        yield place
-    finally:
-        place.rmdir()
-        remove_empty(str(place.parent.relative_to(top)))
+@pytest.mark.needs("podman", "busybox")
+def test_podman(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is asked in another language, and told apart from docker."""
+    name = f"infrasight-{uuid.uuid4().hex[:8]}"
+    with Podman() as podman:
+        monkeypatch.setenv("INFRASIGHT_RUNTIMES", f"docker:{podman.socket}")
+        with System(tmp_path) as asking:
+            asking.wait_for(TOLD_OF)
+            podman.run(name, script(name), "--label", "team=a")
+            rows = told(asking, name)
+            (runtime,) = asking.query(f"SELECT DISTINCT container_runtime, length(container_id) AS digits FROM execve WHERE argv[2] = '{name}'")
+    assert {(row["container_name"], row["image"], row["identity"]) for row in rows} == {(name, IMAGE, "complete")}
+    assert all("team=a" in row["container_labels"] for row in rows)
+    assert runtime == {"container_runtime": "podman", "digits": 64}
 
 
 def test_cgroups_by_the_names_that_runtimes_give(system: System) -> None:

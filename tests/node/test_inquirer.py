@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,10 +12,15 @@ from pathlib import Path
 import pytest
 
 from infrasight.node import inquirer as module
+from infrasight.node.cgroups import Cgroups
 from infrasight.node.containers import Containers
-from infrasight.node.containment import Container
+from infrasight.node.containment import NOWHERE, Container
+from infrasight.node.hierarchy import Hierarchy
 from infrasight.node.inquirer import Inquirer
+from infrasight.runtimes import Place
+from infrasight.schema.events.process import CGROUP
 from tests.node.collector import until
+from tests.node.records import cgroup, together
 from tests.runtimes.fake import FakeContainerd, container, listening, saying
 
 A = Container(b"a", b"containerd")
@@ -31,7 +37,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 async def asking(*sockets: Path) -> AsyncIterator[tuple[Inquirer, Containers]]:
     """One that runs; it has to end when it is asked to."""
     containers = Containers()
-    inquirer = Inquirer(containers, sockets, answer_within_s=0.3)
+    inquirer = Inquirer(containers, Cgroups(list), [Place(f"containerd:{socket}") for socket in sockets], answer_within_s=0.3)
     running = asyncio.create_task(inquirer.run())
     try:
         yield inquirer, containers
@@ -87,6 +93,27 @@ async def test_one_that_begins_to_hang(tmp_path: Path) -> None:
 
 
 async def test_it_can_be_stopped_before_it_runs() -> None:
-    inquirer = Inquirer(Containers(), [])
+    inquirer = Inquirer(Containers(), Cgroups(list), [])
     inquirer.stop()
     await asyncio.wait_for(inquirer.run(), 5)
+
+
+async def test_a_cgroup_whose_name_does_not_tell(tmp_path: Path) -> None:
+    """One that is made later, and one that is there; those inside them too, once they are made."""
+    fake, socket, there = FakeContainerd(), tmp_path / "s", tmp_path / "hierarchy/shop/old"
+    there.mkdir(parents=True)
+    cgroups, containers = Cgroups(lambda: [Hierarchy(tmp_path / "hierarchy")]), Containers()
+    cgroups.prime()
+    for id, path in (("old", "/shop/old"), ("new", "/shop/new"), ("usual", "/default/usual"), ("odd", "/shop/\0"), ("gone", "/shop/gone")):
+        fake.spaces["default"][id] = container(id)
+        fake.spaces["default"][id].spec.value = json.dumps({"linux": {"cgroupsPath": path}}).encode()
+    async with listening(fake, socket):
+        inquirer = Inquirer(containers, cgroups, [Place(f"containerd:{socket}")])
+        running = asyncio.create_task(inquirer.run())
+        await until(lambda: inquirer.connected[str(socket)])
+        inquirer.stop()
+        await running
+    made = {7: b"/shop/new", 8: b"/shop/new/inside", 10: b"/shop/other"}
+    cgroups.apply(together(*(cgroup(CGROUP, id, path, parent=id - 1) for id, path in made.items())))
+    found = [cgroups.find(id) for id in (there.stat().st_ino, 7, 8, 10)]
+    assert found == [Container(b"old", b"containerd"), Container(b"new", b"containerd"), Container(b"new", b"containerd"), NOWHERE]

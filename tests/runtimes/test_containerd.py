@@ -3,60 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
 from infrasight.errors import CallFailed, Disconnected
-from infrasight.runtimes import Containerd, Facts
-from infrasight.runtimes.containerd import Told
+from infrasight.runtimes import Facts
+from infrasight.runtimes.containerd import Containerd
 from tests.e2e.containerd import IMAGE
 from tests.e2e.containerd import Containerd as Real
 from tests.runtimes.fake import DIGEST, FakeContainerd, container, listening, saying
+from tests.runtimes.hearing import Heard, hearing
 
 
-class Heard:
-    """What it tells, as it comes."""
-
-    def __init__(self, runtime: Containerd) -> None:
-        self._queue: asyncio.Queue[Told | None] = asyncio.Queue()
-        self._task = asyncio.create_task(self._listen(runtime))
-
-    async def _listen(self, runtime: Containerd) -> None:
-        async with aclosing(runtime.containers()) as told:
-            async for each in told:
-                self._queue.put_nowait(each)
-
-    async def next(self) -> Told | None:
-        getting = asyncio.create_task(self._queue.get())
-        await asyncio.wait([getting, self._task], timeout=10, return_when=asyncio.FIRST_COMPLETED)
-        if getting.done():
-            return getting.result()
-        getting.cancel()
-        assert self._task.done(), "nothing came"
-        self._task.result()
-        raise AssertionError("it ended")
-
-    async def many(self, count: int) -> list[Told | None]:
-        return [await self.next() for _ in range(count)]
-
-    async def stop(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-
-@asynccontextmanager
-async def heard(socket: Path, within_s: float = 5.0) -> AsyncIterator[Heard]:
-    runtime = Containerd(socket, within_s)
-    listening = Heard(runtime)
-    try:
-        yield listening
-    finally:
-        await listening.stop()
-        runtime.close()
-        runtime.close()
+def heard(socket: Path, within_s: float = 5.0) -> AbstractAsyncContextManager[Heard]:
+    return hearing(Containerd(socket, within_s))
 
 
 def facts(name: str, **more: object) -> Facts:
@@ -154,7 +116,7 @@ async def test_it_hangs_while_it_is_listened_to(tmp_path: Path) -> None:
         fake.hanging = True
         with pytest.raises(Disconnected, match="does not answer"):
             await runtime.answer()
-        runtime.close()
+        await runtime.close()
 
 
 async def test_it_refuses(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from infrasight.runtimes.facts import LABEL_BYTES_MAX, LABELS_MAX, labels_of
-from infrasight.runtimes.spec import is_privileged
+from infrasight.runtimes.spec import Spec, read
 
 ALL = {"allow": True, "access": "rwm"}
 NONE = {"allow": False, "access": "rwm"}
@@ -34,12 +34,17 @@ def spec(bounding: Any, devices: Any) -> bytes:
     ],
 )
 def test_privileged(bounding: Any, devices: Any, privileged: bool) -> None:
-    assert is_privileged(spec(bounding, devices)) is privileged
+    assert read(spec(bounding, devices)).privileged is privileged
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"null", b"[]", b"7", b'{"process": 7, "linux": []}', b"\xff", b"[" * 100_000])
 def test_what_cannot_be_understood_is_not(text: bytes) -> None:
-    assert not is_privileged(text)
+    assert read(text) == Spec()
+
+
+@pytest.mark.parametrize(("path", "cgroup"), [("/shop/web", b"/shop/web"), ("system.slice:docker:1", b""), ("", b""), (7, b""), (None, b"")])
+def test_the_cgroup(path: Any, cgroup: bytes) -> None:
+    assert read(json.dumps({"linux": {"cgroupsPath": path}}).encode()) == Spec(cgroup=cgroup)
 
 
 def test_labels_are_bounded() -> None:

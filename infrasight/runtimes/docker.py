@@ -1,0 +1,151 @@
+"""Docker by its HTTP API, which podman speaks too: every container, what it is, told as soon as it is made."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infrasight.errors import CallFailed, Disconnected
+from infrasight.runtimes.facts import Digests, Facts, Told, facts_of
+
+if TYPE_CHECKING:
+    import aiohttp
+
+ANSWER_BYTES_MAX, EVENT_BYTES_MAX = 16 << 20, 1 << 20
+"""Of one answer, and of one event."""
+_WANTED = {"type": ["container"], "event": ["create", "rename", "update", "destroy", "remove"]}
+"""Events; a container that is no more is destroyed by docker and removed by podman."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Docker:
+    """One docker or podman, behind a socket."""
+
+    def __init__(self, socket: Path, answer_within_s: float = 5.0) -> None:
+        import aiohttp  # only where there is such a socket: it takes some megabytes
+
+        self.socket = socket
+        self.tells: frozenset[bytes] = frozenset()
+        """Of whose containers it tells, as paths of cgroups name the runtime; known once it has answered."""
+        self._errors = aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, ValueError
+        self._within = aiohttp.ClientTimeout(total=answer_within_s)
+        self._endless = aiohttp.ClientTimeout(total=None, sock_connect=answer_within_s)
+        connector = aiohttp.UnixConnector(str(socket), limit=4)
+        self._session = aiohttp.ClientSession("http://localhost", connector=connector, read_bufsize=EVENT_BYTES_MAX)
+        self._digests = Digests()
+
+    async def containers(self) -> AsyncGenerator[Told | None, None]:
+        """The containers that there are; then None, once all of those have been told; then those that are made, changed and removed, without end.
+        To be left with `aclosing`.
+
+        Disconnected when it is gone, hangs, or is nothing of the kind; CallFailed when it refuses.
+        """
+        await self.answer()
+        # Asked for first: what is made while the others are told would be in neither.
+        with self._translated():
+            async with self._session.get("/events", params={"filters": json.dumps(_WANTED)}, timeout=self._endless) as events:
+                self._check(events)
+                for each in await self._get("/containers/json", all="1"):
+                    if (news := await self._about(_text(each, "Id"))) is not None:
+                        yield news
+                yield None
+                while line := await events.content.readline():
+                    event = json.loads(line)
+                    id = _text(_inside(event, "Actor"), "ID") or _text(event, "id")
+                    if _text(event, "Action") in ("destroy", "remove"):
+                        yield id.encode(), None
+                    elif (news := await self._about(id)) is not None:
+                        yield news
+        raise Disconnected(f"{self.socket} tells no more")
+
+    async def answer(self) -> None:
+        """Have it answer something. Errors as of `containers`; a connection on which there are no news can have one that hangs at its end."""
+        with self._translated():
+            async with self._session.get("/version", timeout=self._within) as response:
+                self._check(response)
+                self.tells = frozenset({b"podman" if "Libpod" in response.headers.get("Server", "") else b"docker"})
+
+    async def close(self) -> None:
+        """Close the connections. Legal twice."""
+        await self._session.close()
+
+    async def _about(self, id: str) -> Told | None:
+        try:
+            told = await self._get(f"/containers/{_plain(id)}/json")
+        except CallFailed:  # it is gone already
+            return None
+        return id.encode(), await self._facts(told)
+
+    async def _facts(self, told: Any) -> Facts:
+        config, image = _inside(told, "Config"), _text(told, "Image")
+        labels = _inside(config, "Labels")
+        return facts_of(
+            _text(told, "Name").removeprefix("/"),
+            {name: value for name, value in labels.items() if isinstance(value, str)},
+            image=_text(config, "Image"),
+            image_digest=await self._digests.of(image, lambda: self._digest(image)) if image else b"",
+            created_ns=_time_ns(_text(told, "Created")),
+            privileged=_inside(told, "HostConfig").get("Privileged") is True,
+        )
+
+    async def _digest(self, image: str) -> bytes:
+        """That of the manifest in a registry; empty for an image that was made here and is in none."""
+        try:
+            told = await self._get(f"/images/{_plain(image)}/json")
+        except CallFailed:
+            return b""
+        digests = told.get("RepoDigests") if isinstance(told, dict) else None
+        first = digests[0] if isinstance(digests, list) and digests else ""
+        return str(first).partition("@")[2].encode()
+
+    async def _get(self, path: str, **params: str) -> Any:
+        with self._translated():
+            async with self._session.get(path, params=params, timeout=self._within) as response:
+                self._check(response)
+                body = bytearray()
+                async for chunk in response.content.iter_chunked(1 << 16):
+                    body += chunk
+                    if len(body) > ANSWER_BYTES_MAX:
+                        raise Disconnected(f"{self.socket} answers with more than {ANSWER_BYTES_MAX} bytes")
+                return json.loads(body)
+
+    def _check(self, response: aiohttp.ClientResponse) -> None:
+        if response.status != 200:
+            raise CallFailed(f"{self.socket}: {response.status} for {response.url.path[:100]}")
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError:
+            raise Disconnected(f"{self.socket} does not answer") from None
+        except self._errors as error:
+            raise Disconnected(f"cannot talk to {self.socket}: {' '.join(str(error).split())[:200]}") from None
+
+
+def _plain(id: str) -> str:
+    """An id as a part of a path. ValueError for what is none."""
+    if not id.replace(":", "").isalnum():
+        raise ValueError(f"{id[:80]!r} is no id")
+    return id
+
+
+def _inside(told: Any, name: str) -> dict[str, Any]:
+    found = told.get(name) if isinstance(told, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _text(told: Any, name: str) -> str:
+    found = told.get(name) if isinstance(told, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+def _time_ns(text: str) -> int:
+    """RFC 3339 as ns since the epoch, to the microsecond; 0 for anything else."""
+    with contextlib.suppress(ValueError, TypeError):
+        return (datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1) * 1000
+    return 0

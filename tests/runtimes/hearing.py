@@ -1,0 +1,52 @@
+"""What a runtime tells, as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+from infrasight.runtimes import Runtime, Told
+
+
+class Heard:
+    """What was told and not yet asked for."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._queue: asyncio.Queue[Told | None] = asyncio.Queue()
+        self._task = asyncio.create_task(self._listen(runtime))
+
+    async def _listen(self, runtime: Runtime) -> None:
+        async with aclosing(runtime.containers()) as told:
+            async for each in told:
+                self._queue.put_nowait(each)
+
+    async def next(self) -> Told | None:
+        """The next, within ten seconds; or what it failed with."""
+        getting = asyncio.create_task(self._queue.get())
+        await asyncio.wait([getting, self._task], timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        if getting.done():
+            return getting.result()
+        getting.cancel()
+        assert self._task.done(), "nothing came"
+        self._task.result()
+        raise AssertionError("it ended")
+
+    async def many(self, count: int) -> list[Told | None]:
+        return [await self.next() for _ in range(count)]
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def hearing(runtime: Runtime) -> AsyncIterator[Heard]:
+    """Listen to a runtime, which is closed afterwards, twice."""
+    heard = Heard(runtime)
+    try:
+        yield heard
+    finally:
+        await heard.stop()
+        await runtime.close()
+        await runtime.close()
