@@ -23,7 +23,7 @@ class Limits:
     """When a batch is whole: as soon as one of these is reached."""
 
     rows: int = 32_768
-    bytes: int = 4 << 20
+    bytes: int = 5 << 19
     """Of all kinds together; then it is the largest."""
     age_s: float = 0.2
     """From the first row's event. But each batch is one insert, of 10 ms and more of the server's time, so in the long run only one batch in this
@@ -57,9 +57,13 @@ class _Growing:
         self.rows += batch.columns.num_rows
         self.weight += batch.weight()
 
-    def encoded(self) -> tuple[int, bytes]:
-        """Rows of what has not been sent, and itself; nothing is not a batch."""
-        return sum(part.num_rows for part in self.parts), encode(join(self.parts)) if self.parts else b""
+    def take(self) -> tuple[int, bytes]:
+        """Rows of what has not been sent, and itself, encoded; nothing is not a batch."""
+        if not self.parts:
+            return 0, b""
+        joined = join(self.parts)
+        self.parts.clear()  # now: encoding takes as much memory again
+        return joined.num_rows, encode(joined)
 
 
 class Batcher(Actor):
@@ -137,10 +141,9 @@ class Batcher(Actor):
         """The batch of one kind, or what there is of it when there is to be more."""
         growing = self._growing[kind] if more else self._growing.pop(kind)
         if sum(part.num_rows for part in growing.parts) > IN_A_THREAD_ROWS:
-            rows, payload = await asyncio.to_thread(growing.encoded)
+            rows, payload = await asyncio.to_thread(growing.take)
         else:
-            rows, payload = growing.encoded()
-        growing.parts.clear()
+            rows, payload = growing.take()
         if not growing.seq:
             self._seq += 1
             growing.seq = self._seq
