@@ -10,6 +10,19 @@ static __always_inline void lose(u32 probe, u32 reason)
         *count += 1;
 }
 
+/* Not 0 while the node waits for anything to happen, as it does when nothing has for a while; it is told of the first record then. */
+BPF_ARRAY(awaited, u64, 1);
+
+static __always_inline bool is_awaited(void)
+{
+    u32 zero = 0;
+    u64 *waits = awaited.lookup(&zero);
+    if (!waits || !*waits)
+        return false;
+    *waits = 0;
+    return true;
+}
+
 /* InfraSight does not watch itself: neither the node and what it starts, nor, under `infrasight up`, its supervisor and the supervisor's direct children. */
 struct selves {
     u32 node;

@@ -1,4 +1,4 @@
-"""Waiting for rings to fill up: the one thing that the kernel wakes us up for."""
+"""Waiting for rings to fill up, or for anything at all: what the kernel wakes us up for."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Self
 
 
 class Alarm:
-    """Rings by their descriptors. The kernel side says when one has become `schema.FILLED` (infrasight/schema/c.py), once each time, whence the edge
-    trigger: as long as there are records, a ring is readable. For one task, in one event loop."""
+    """Rings by their descriptors. The kernel side says when one has become `schema.FILLED`, and of the first record that is awaited
+    (infrasight/schema/c.py), once each time, whence the edge trigger: as long as there are records, a ring is readable. For one task, in one
+    event loop."""
 
     def __init__(self, rings: Iterable[int]) -> None:
         self._rung = asyncio.Event()
@@ -30,11 +31,17 @@ class Alarm:
 
     def _hear(self) -> None:
         self._epoll.poll(0)
+        self.ring()
+
+    def ring(self) -> None:
+        """End the wait, or the next."""
         self._rung.set()
 
-    async def wait(self, most_s: float) -> None:
-        """Until a ring has filled up since the last wait, but no longer than `most_s`; others have their turn in any case."""
+    async def wait(self, most_s: float) -> bool:
+        """Until it has rung since the last wait, but no longer than `most_s`; whether it has. Others have their turn in any case."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(most_s):
                 await self._rung.wait()
+        rung = self._rung.is_set()
         self._rung.clear()
+        return rung

@@ -111,8 +111,12 @@ class Tracing:
             self.failed |= {probe: str(error) for probe in event.probes}
             self.attached = [each for each in self.attached if each not in {f"{probe} {event.how}:{event.name}" for probe in event.probes}]
 
+    def await_first(self) -> None:
+        """Have the kernel side tell, through the alarm, of the first record that comes from now on, once."""
+        self.maps["awaited"].update(bytes(4), (1).to_bytes(8, "little"))
+
     def alarm(self) -> Alarm:
-        """What tells when a ring has become `FILLED`; to be entered in the event loop that waits."""
+        """What tells when a ring has become `FILLED`, and of a first record; to be entered in the event loop that waits."""
         return Alarm(ring.fileno() for ring in self.rings)
 
     def detach(self) -> None:
@@ -152,7 +156,8 @@ async def trace(
 
     `self_pid` is never traced, nor, unless it is 0, `family_pid` and its direct children. KernelError when nothing at all can be traced.
     """
-    maps = [*(f"{name}_ring" for name in BUFFERS), "losses", "interests", "followed_since", "rules", *MAPS.values(), *_TABLES, *account_maps()]
+    own = ("losses", "interests", "followed_since", "rules", "awaited")
+    maps = [*(f"{name}_ring" for name in BUFFERS), *own, *MAPS.values(), *_TABLES, *account_maps()]
     ours, theirs = socket.socketpair()
     with ours, theirs:
         request = {"probes": PROBES, "self_pid": self_pid, "family_pid": family_pid, "maps": maps}

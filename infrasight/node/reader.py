@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 from infrasight.actors import Actor, Mailbox
 from infrasight.kernel import Records, Ring, Tracing
+from infrasight.kernel.alarm import Alarm
 from infrasight.node.flow import Attention, Drain, Loss
 from infrasight.schema.kinds import FILLED
 from infrasight.schema.layout import Layout
 
 IDLE_S = 0.045
-"""How long until the next look when there was nothing: what it may add before an event is visible."""
+"""How long after the first event of a quiet time the rings are looked at: what it may add before an event is visible."""
 SHARE = 0.015
 """Of a core: what the node may use on events that come in a steady flow and that nobody watches, as long as it need not wait longer than it may."""
 SWEEP_S = 0.002
@@ -50,6 +51,7 @@ class Reader(Actor):
         self._sweep: Sweep = iter(())
         self._sweeping = self._ends_left = False
         self._stopping = False
+        self._alarm: Alarm | None = None
         self._lost: dict[tuple[str, str], int] = {}
         self._losses_read_s = 0.0
         self._losses_read_wall_ns = time.time_ns()
@@ -64,13 +66,19 @@ class Reader(Actor):
     def stop(self) -> None:
         """Stop tracing, drain what the rings hold, end."""
         self._stopping = True
+        if self._alarm:
+            self._alarm.ring()
 
     async def run(self) -> None:
         """Until `stop`."""
         with self._tracing.alarm() as alarm:
+            self._alarm = alarm
             while not self._stopping:
-                found = self._something() and await self._look()
-                await alarm.wait(self._wait_s(found))
+                if self._something():
+                    found = await self._look()
+                    await alarm.wait(self._wait_s(found))
+                else:
+                    await self._first(alarm)
         self._tracing.detach()
         self._sweeping = False
         self._losses_read_s = self._accounts_due_s = 0.0
@@ -78,8 +86,18 @@ class Reader(Actor):
         while await self._look() or self._accounts_due_s < math.inf:
             pass
 
+    async def _first(self, alarm: Alarm) -> None:
+        """Wait until anything happens, and then a while for what happens with it, or until there is something to do in any case. A node that looked
+        22 times a second would use a hundredth of a core for nothing."""
+        self._tracing.await_first()
+        if self._something():  # it came before the kernel side knew that it is awaited
+            return
+        due_s = min(self._losses_read_s + LOSS_EVERY_S, self._accounts_due_s) - time.monotonic()
+        if await alarm.wait(max(due_s, 0.0)) and not self._stopping:
+            await alarm.wait(self._wait_s(found=False))
+
     def _something(self) -> bool:
-        """Whether a look would find anything: asked 22 times a second by a node that has nothing to do."""
+        """Whether a look would find anything."""
         now = time.monotonic()
         due = self._sweeping or self._ends_left or now - self._losses_read_s >= LOSS_EVERY_S or now >= self._accounts_due_s
         return due or any(ring.fill() for ring in self._tracing.rings)

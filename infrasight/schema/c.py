@@ -96,12 +96,13 @@ def declarations(names: Iterable[str] = PROBES) -> str:
 
 def _wakeup(buffer: Buffer, record_bytes: int) -> str:
     """Whether the record that is submitted now wakes up the reader, which else looks at its own pace: a wake-up for each is most of what other
-    tracers cost. Several do when the ring becomes `FILLED`, since records of several processors can pass the mark at once."""
+    tracers cost. Several do when the ring becomes `FILLED`, since records of several processors can pass the mark at once; and the first does that it
+    waits for."""
     return f"""
 static __always_inline u64 {buffer.name}_wakeup(void)
 {{
     u64 above = bpf_ringbuf_query((void *)bpf_pseudo_fd(1, {RING_NUMBERS[buffer.name + "_ring"]}), BPF_RB_AVAIL_DATA) - {int(buffer.bytes * FILLED)};
-    return above < {WAKERS * record_bytes} ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+    return above < {WAKERS * record_bytes} || is_awaited() ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }}
 """
 

@@ -14,19 +14,41 @@ pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "b
 LONG_S = 30.0
 
 
-async def _waited_s(tracing: Tracing, opens: int) -> float:
-    """How long the wait for the alarm takes, at most a second or so, while files are opened."""
+async def _waited_s(tracing: Tracing, opens: int, program: str = "") -> float:
+    """How long the wait for the alarm takes, at most a second or so, while files are opened, or a program is run."""
     with tracing.alarm() as alarm:
         await asyncio.sleep(0.05)
         await alarm.wait(0)  # of what there is already
         began_s = time.monotonic()
-        waiting = asyncio.create_task(alarm.wait(LONG_S if opens else 0.3))
+        waiting = asyncio.create_task(alarm.wait(LONG_S if opens or program else 0.3))
         await asyncio.sleep(0)
         for _ in range(opens):
             with contextlib.suppress(FileNotFoundError):
                 os.open("/no/such/file", os.O_RDONLY)
+        if program:
+            await (await asyncio.create_subprocess_exec(program)).wait()
         await waiting
         return time.monotonic() - began_s
+
+
+@pytest.mark.serial
+def test_the_first_record_that_is_awaited_tells() -> None:
+    """Of whatever ring, once; what comes after it does not, nor what nobody waits for."""
+
+    async def once() -> None:
+        tracing = await trace(("open",), self_pid=1)
+        try:
+            for _ in range(3):
+                assert await _waited_s(tracing, 0) >= 0.3
+                tracing.await_first()
+                assert await _waited_s(tracing, 3) < LONG_S / 2
+                assert await _waited_s(tracing, 0) >= 0.3
+                tracing.await_first()
+                assert await _waited_s(tracing, 0, program="/bin/true") < LONG_S / 2, "of process life"
+        finally:
+            tracing.close()
+
+    asyncio.run(once())
 
 
 @pytest.mark.serial

@@ -56,6 +56,7 @@ class Kernel:
         self.accounts: dict[str, Any] = {}
         self.lost: dict[tuple[str, str], int] = {}
         self.detached = 0
+        self.awaited = False
         self.reads = 0
 
     @property
@@ -67,7 +68,11 @@ class Kernel:
         return dict(self.lost)
 
     def alarm(self) -> Alarm:
-        return Alarm(())
+        self.bell = Alarm(())
+        return self.bell
+
+    def await_first(self) -> None:
+        self.awaited = True
 
     def detach(self) -> None:
         self.detached += 1
@@ -77,6 +82,9 @@ class Kernel:
         of = next(each for each in records_of(ring) if not kind or each.kind.name == kind)
         for number in numbers:
             assert self.memory[ring].produce(record_of(of, enter_ns=number))
+        if self.awaited:
+            self.awaited = False
+            self.bell.ring()
 
 
 @pytest.fixture
@@ -311,6 +319,36 @@ async def test_how_long_until_the_next_look(kernel: Kernel, clock: Clock) -> Non
         assert reader._wait_s(found=True) == pytest.approx(wait_s), "by what was used since the last look"
     attention.watched = True
     assert reader._wait_s(found=True) == IDLE_S, "somebody watches"
+
+
+async def test_who_has_nothing_to_do_waits_to_be_told(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not looking meanwhile, but for what is due; and then a while for more."""
+    monkeypatch.setattr(module, "LOSS_EVERY_S", 1e6)
+    reader, outbox = reader_of(kernel)
+    await reader._look()
+    waits: list[float] = []
+    wait = Alarm.wait
+
+    async def waiting(alarm: Alarm, most_s: float) -> bool:
+        waits.append(most_s)
+        return await wait(alarm, min(most_s, 5))
+
+    monkeypatch.setattr(Alarm, "wait", waiting)
+    task = asyncio.create_task(reader.run())
+    await until(lambda: kernel.awaited)
+    await settle()
+    assert len(waits) == 1
+    assert waits[0] > IDLE_S
+    kernel.happens("open", 1)
+    await until(lambda: len(waits) == 2)
+    kernel.happens("open", 2, 3)
+    assert waits[1] == IDLE_S
+    await until(lambda: kernel.awaited)
+    (drain,) = drains(outbox)
+    assert numbers_of(drain)[1] == [("open", [1, 2, 3])]
+    reader.stop()
+    async with asyncio.timeout(2):
+        await task
 
 
 async def test_losses_are_told_once_a_second_and_exactly(kernel: Kernel, clock: Clock) -> None:
