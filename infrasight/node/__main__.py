@@ -32,6 +32,7 @@ log = logging.getLogger("infrasight.node")
 async def run(settings: Settings) -> int:
     """Trace until SIGINT or SIGTERM, or until nobody takes the output any more; the exit status."""
     policy = policy_for(settings.config, settings.probes)
+    forget_start_up()  # before the rings are mapped, so that the two are never there together
     with await trace(policy.probes, self_pid=os.getpid(), family_pid=settings.family_pid, rules=policy.rules) as tracing:
         for probe, reason in tracing.failed.items():
             log.warning("probe %s is not complete: %s", probe, reason)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Parameters of mallopt(3), glibc's malloc.h."""
-LARGE_BYTES = 4 << 20
+LARGE_BYTES = 2 << 20
 """Allocations of this size and more are mapped, and given back at once when freed; of smaller ones, so much is kept at the end of the heap.
 64 KiB would save 4 MiB of memory, and cost 0.4 us of page faults an event."""
 
