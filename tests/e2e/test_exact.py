@@ -102,8 +102,10 @@ def test_execs(system: System, folder: Path) -> None:
         else:
             assert row["argv"] == each["argv"]
         assert row["ancestors"][:2] == ["execs", "sh"]
-    lives = system.query(f"SELECT action, count() AS n FROM process WHERE ppid = {said['pid']} AND action != 'exit' GROUP BY action")
-    assert {each["action"]: int(each["n"]) for each in lives} == {"fork": EXECS, "exec": sum(each["ret"] == 0 for each in asked)}
+    lives = f"FROM process WHERE ppid = {said['pid']} AND action != 'exit'"
+    done = {"fork": EXECS, "exec": sum(each["ret"] == 0 for each in asked)}
+    system.wait_for_count(f"SELECT count() AS n {lives}", sum(done.values()))
+    assert {each["action"]: int(each["n"]) for each in system.query(f"SELECT action, count() AS n {lives} GROUP BY action")} == done
 
 
 @pytest.mark.needs("ipv6")
