@@ -1,6 +1,6 @@
 /*
- * What each process uses. The kernel itself counts processor time, context switches, page faults and bytes read and written for each thread; what has come to be since the
- * last look is added to the process's account when a thread gives up the processor, once a second while it does not, and when it ends. What it takes to end
+ * What each process uses. The kernel itself counts processor time, context switches, page faults and bytes read and written for each thread; what has come
+ * to be since the last look is added to the process's account when a thread gives up the processor, once a second while it does not, and when it ends. What it takes to end
  * is its own doing too (giving back much memory takes long), so it is told when its last thread gives up the processor for good.
  */
 

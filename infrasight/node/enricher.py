@@ -191,7 +191,7 @@ class Enricher(Actor):
             drain = self._acquainted(drain)
             if self._made:
                 await self.containers.wait_for([self._made.pop() for _ in range(len(self._made))])
-            for batch in self.batches(drain):
+            for batch in self._batches(drain):
                 await self._outbox.put(batch)
 
     async def _refresh(self, drain: Drain) -> None:
@@ -219,8 +219,11 @@ class Enricher(Actor):
         return self.processes.scan(), self.cgroups.scan()
 
     def batches(self, drain: Drain) -> Iterator[Batch]:
+        """The batches that a drain makes, without a wait for what runtimes may tell."""
+        return self._batches(self._acquainted(drain))
+
+    def _batches(self, drain: Drain) -> Iterator[Batch]:
         """The batches that a drain makes; process life is learned first."""
-        drain = self._acquainted(drain)
         for records in drain.life:
             new = self.processes.apply(records)
             ours = np.equal.outer(records["pid"], self._family) | np.equal.outer(records["ppid"], self._family)

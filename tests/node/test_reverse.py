@@ -13,7 +13,10 @@ import pytest
 
 from infrasight.node import reverse as module
 from infrasight.node.dns import Message
+from infrasight.node.graph import build
 from infrasight.node.reverse import AT_ONCE, LEAST_S, LONGEST_S, NOBODY_S, SILENCE_S, WAITING, Answer, Resolver, ReverseNames, asking
+from infrasight.node.settings import Settings
+from infrasight.settings import parse
 from tests.actors.clock import VirtualClock, settle
 from tests.node.records import make
 from tests.node.test_enricher import drain, enricher_of, one, rows
@@ -209,3 +212,14 @@ def test_a_connect_says_where_its_name_is_from(tmp_path: Path) -> None:
     enricher._answers.learn(1, 0, Message(name=b"asked.test", addresses=(packed("10.0.0.255"),), ttl=60))
     found = [(row["name"], row["name_source"]) for row in rows(one(enricher, drain(("connect", connects))))]
     assert found == [(b"asked.test", b"dns"), (b"rev.test", b"reverse")] * 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "asks", "private"), [([], True, False), (["--no-reverse-dns"], False, False), (["--reverse-dns-private"], True, True)]
+)
+def test_it_can_be_switched_off_and_widened(flags: list[str], asks: bool, private: bool) -> None:
+    node = build(None, parse(Settings, flags, prog="node", description=""))  # type: ignore[arg-type]  # wiring touches no tracing
+    assert ("resolver" in {actor.name for actor in node.graph.actors}) == (node.reverse is not None) == asks
+    if node.reverse:
+        node.reverse.name(packed("10.0.0.1"))
+        assert bool(asked(node.reverse)) == private
