@@ -72,7 +72,7 @@ def _can_make_a_cgroup() -> bool:
 
 
 def _has_cgroup1() -> bool:
-    from infrasight.node.hierarchy import hierarchies  # where it is needed: most runs are of something else
+    from infrasight.node.containers.hierarchy import hierarchies  # where it is needed: most runs are of something else
 
     return any(each.number for each in hierarchies())
 

@@ -18,9 +18,9 @@ from infrasight.metrics import serve
 from infrasight.node.graph import Node, build
 from infrasight.node.measures import samples
 from infrasight.node.memory import forget_start_up, frugal_allocation
-from infrasight.node.policy import Policy
-from infrasight.node.policy_file import policy_for
-from infrasight.node.redaction import Redactor
+from infrasight.node.policy.file import policy_for
+from infrasight.node.policy.policy import Policy
+from infrasight.node.redaction.redactor import Redactor
 from infrasight.node.rehearsal import rehearse
 from infrasight.node.settings import Settings
 from infrasight.schema import PROBES

@@ -17,8 +17,6 @@ import pyarrow as pa
 from infrasight.actors import Actor, Mailbox
 from infrasight.kernel import Records, syscall_names
 from infrasight.node import sockets
-from infrasight.node.answers import Answers
-from infrasight.node.cgroups import Cgroups
 from infrasight.node.columns import (
     FEW,
     Distinct,
@@ -32,17 +30,19 @@ from infrasight.node.columns import (
     split_words,
     strings,
 )
-from infrasight.node.contained import contained
-from infrasight.node.containers import Containers
-from infrasight.node.containment import Container
+from infrasight.node.containers.cgroups import Cgroups
+from infrasight.node.containers.columns import contained
+from infrasight.node.containers.containment import Container
+from infrasight.node.containers.table import Containers
 from infrasight.node.flow import Batch, Drain, Loss
 from infrasight.node.growth import Growth, counters
 from infrasight.node.identity import Identity
-from infrasight.node.names import Names
+from infrasight.node.names.answers import Answers
+from infrasight.node.names.reverse import ReverseNames
+from infrasight.node.names.users import Names
 from infrasight.node.paths import all_plain, placed, resolved, terminal
 from infrasight.node.processes import Processes, Scan
-from infrasight.node.redaction import Redactor
-from infrasight.node.reverse import ReverseNames
+from infrasight.node.redaction.redactor import Redactor
 from infrasight.schema import KINDS, Column, Kind, Type, arrow_schema
 from infrasight.schema.arrow import TYPES
 from infrasight.schema.columns import RESOLVED, Source

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from infrasight import __version__
 from infrasight.actors import Actor, Edge, Graph, Mailbox
 from infrasight.kernel import Tracing
-from infrasight.node.batcher import Batcher, Limits
-from infrasight.node.containers import Containers
+from infrasight.node.containers.inquirer import Inquirer
+from infrasight.node.containers.table import Containers
+from infrasight.node.delivery.batcher import Batcher, Limits
+from infrasight.node.delivery.exporter import Exporter
 from infrasight.node.enricher import Enricher
-from infrasight.node.exporter import Exporter
 from infrasight.node.flow import Attention, Batch, Drain, Encoded
 from infrasight.node.identity import boot_id
-from infrasight.node.inquirer import Inquirer
+from infrasight.node.names.reverse import Resolver, ReverseNames, asking
 from infrasight.node.printer import Discarder, Printer
 from infrasight.node.reader import Reader
-from infrasight.node.reverse import Resolver, ReverseNames, asking
 from infrasight.node.settings import Settings
 from infrasight.wire import Hello
 

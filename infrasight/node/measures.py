@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 
 from infrasight.metrics import Sample, counter, gauge, of_graph, of_process
-from infrasight.node.exporter import Exporter
+from infrasight.node.delivery.exporter import Exporter
 from infrasight.node.graph import Node
 from infrasight.schema.kinds import LOSS_REASONS, PROBES
 

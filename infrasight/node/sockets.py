@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from infrasight.kernel import Records
-from infrasight.node.answers import Answers
 from infrasight.node.columns import Distinct, constant, encode_bytes, encode_pairs, named, numbers, pack, renamed, strings, words
-from infrasight.node.dns import RCODES, Message, address_text, decode
-from infrasight.node.dns import TYPES as TYPES_ASKED
+from infrasight.node.names.answers import Answers
+from infrasight.node.names.dns import RCODES, Message, address_text, decode
+from infrasight.node.names.dns import TYPES as TYPES_ASKED
+from infrasight.node.names.reverse import ReverseNames
 from infrasight.node.paths import CUT, WHOLE, resolved
-from infrasight.node.reverse import ReverseNames
 from infrasight.schema.events.sockets import TYPES
 
 Make = Callable[[Records], pa.Array]

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from infrasight.node.columns import words
-from infrasight.node.redaction import Redactor
+from infrasight.node.redaction.redactor import Redactor
 from tests.bench.figures import Figures
 from tests.bench.plan import Plan
 

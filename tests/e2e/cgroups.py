@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from infrasight.node.hierarchy import hierarchies
+from infrasight.node.containers.hierarchy import hierarchies
 
 
 def remove_empty(path: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infrasight.node.hierarchy import Hierarchy, hierarchies
+from infrasight.node.containers.hierarchy import Hierarchy, hierarchies
 from infrasight.schema.events.process import CGROUP, CGROUP_GONE, EXEC, EXIT, FORK
 from tests import workloads
 from tests.kernel.tap import Record, Tap, eventually

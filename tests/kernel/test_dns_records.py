@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from infrasight.node.answers import Answers
-from infrasight.node.dns import Message, address_text, decode
+from infrasight.node.names.answers import Answers
+from infrasight.node.names.dns import Message, address_text, decode
 from infrasight.schema.events.dns import ANSWER, QUERY
 from tests.kernel.sockets import ends_of
 from tests.kernel.tap import Record, Tap

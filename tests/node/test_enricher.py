@@ -14,9 +14,9 @@ import pytest
 
 from infrasight.actors import Mailbox
 from infrasight.kernel import Records
-from infrasight.node.cgroups import Cgroups
 from infrasight.node.columns import FEW
-from infrasight.node.containers import WAIT_S
+from infrasight.node.containers.cgroups import Cgroups
+from infrasight.node.containers.table import WAIT_S
 from infrasight.node.enricher import Enricher
 from infrasight.node.flow import Batch, Drain, Loss
 from infrasight.node.identity import Identity

@@ -6,7 +6,7 @@ import pytest
 
 from infrasight.errors import KernelError
 from infrasight.kernel.rules import MAPS, Rules
-from infrasight.node.policy import MOST
+from infrasight.node.policy.policy import MOST
 from tests.kernel.filters.children import SOMEBODY, child, chmods, follow, losses, opens, told, users
 from tests.kernel.tap import Tap
 

@@ -1,0 +1,119 @@
+"""The inquirer: runtimes that come and go, and such as fail it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from infrasight.node.containers import inquirer as module
+from infrasight.node.containers.cgroups import Cgroups
+from infrasight.node.containers.containment import NOWHERE, Container
+from infrasight.node.containers.hierarchy import Hierarchy
+from infrasight.node.containers.inquirer import Inquirer
+from infrasight.node.containers.table import Containers
+from infrasight.runtimes import Place
+from infrasight.schema.events.process import CGROUP
+from tests.node.collector import until
+from tests.node.records import cgroup, together
+from tests.runtimes.fake import FakeContainerd, container, listening, saying
+
+A = Container(b"a", b"containerd")
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(module, "LONGEST_S", 0.05)
+    monkeypatch.setattr(module, "ANSWER_EVERY_S", 0.05)
+
+
+@asynccontextmanager
+async def asking(*sockets: Path) -> AsyncIterator[tuple[Inquirer, Containers]]:
+    """One that runs; it has to end when it is asked to."""
+    containers = Containers()
+    inquirer = Inquirer(containers, Cgroups(list), [Place(f"containerd:{socket}") for socket in sockets], answer_within_s=0.3)
+    running = asyncio.create_task(inquirer.run())
+    try:
+        yield inquirer, containers
+    finally:
+        inquirer.stop()
+        await asyncio.wait_for(running, 5)
+        assert not [task for task in asyncio.all_tasks() if "inquirer" in task.get_name()]
+
+
+async def test_a_runtime_that_comes_and_goes_and_comes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What it told stays known; what ended is told at the next listening by being absent."""
+    caplog.set_level(logging.WARNING)
+    fake, socket = FakeContainerd(), tmp_path / "s"
+    async with asking(socket, tmp_path / "never") as (inquirer, containers):
+        await asyncio.sleep(0.05)
+        assert (inquirer.failures[str(socket)], containers.awaited(A)) == (0, False), "there is nobody, which is no failure"
+        async with listening(fake, socket):
+            await until(lambda: inquirer.connected[str(socket)])
+            assert containers.awaited(A)
+            fake.make(container("a"))
+            await until(lambda: containers.find(b"a"))
+            fake.end_streams()
+            await until(lambda: inquirer.failures[str(socket)] == 1)
+            assert containers.find(b"a") is not None
+            fake.spaces["default"]["b"] = container("b")
+            await until(lambda: containers.find(b"b"))
+        assert inquirer.connected[str(tmp_path / "never")] is False
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == f"infrasight node: containers are told of by {socket}"
+    assert said[1] == f"infrasight node: containers are not told of: the containerd at {socket} tells no more"
+
+
+@pytest.mark.parametrize("answer", [b"", b"\xff" * 1_000, None], ids=["nothing", "rubbish", "hanging"])
+async def test_one_that_fails_again_and_again(tmp_path: Path, answer: bytes | None, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told of once, counted each time, and nobody waits for it."""
+    async with saying(tmp_path / "s", answer), asking(tmp_path / "s") as (inquirer, containers):
+        await until(lambda: inquirer.failures[str(tmp_path / "s")] >= 3)
+        assert not containers.awaited(A)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "infrasight.node"]
+    assert line.isprintable()
+    assert str(tmp_path / "s") in line
+
+
+async def test_one_that_begins_to_hang(tmp_path: Path) -> None:
+    fake, socket = FakeContainerd(), tmp_path / "s"
+    async with listening(fake, socket), asking(socket) as (inquirer, containers):
+        await until(lambda: inquirer.connected[str(socket)])
+        fake.hanging = True
+        await until(lambda: not inquirer.connected[str(socket)])
+        assert not containers.awaited(A)
+        fake.hanging = False
+        await until(lambda: inquirer.connected[str(socket)])
+
+
+async def test_it_can_be_stopped_before_it_runs() -> None:
+    inquirer = Inquirer(Containers(), Cgroups(list), [])
+    inquirer.stop()
+    await asyncio.wait_for(inquirer.run(), 5)
+
+
+async def test_a_cgroup_whose_name_does_not_tell(tmp_path: Path) -> None:
+    """One that is made later, and one that is there; those inside them too, once they are made."""
+    fake, socket, there = FakeContainerd(), tmp_path / "s", tmp_path / "hierarchy/shop/old"
+    there.mkdir(parents=True)
+    cgroups, containers = Cgroups(lambda: [Hierarchy(tmp_path / "hierarchy")]), Containers()
+    cgroups.prime()
+    for id, path in (("old", "/shop/old"), ("new", "/shop/new"), ("usual", "/default/usual"), ("odd", "/shop/\0"), ("gone", "/shop/gone")):
+        fake.spaces["default"][id] = container(id)
+        fake.spaces["default"][id].spec.value = json.dumps({"linux": {"cgroupsPath": path}}).encode()
+    async with listening(fake, socket):
+        inquirer = Inquirer(containers, cgroups, [Place(f"containerd:{socket}")])
+        running = asyncio.create_task(inquirer.run())
+        await until(lambda: inquirer.connected[str(socket)])
+        inquirer.stop()
+        await running
+    made = {7: b"/shop/new", 8: b"/shop/new/inside", 10: b"/shop/other"}
+    cgroups.apply(together(*(cgroup(CGROUP, id, path, parent=id - 1) for id, path in made.items())))
+    found = [cgroups.find(id) for id in (there.stat().st_ino, 7, 8, 10)]
+    assert found == [Container(b"old", b"containerd"), Container(b"new", b"containerd"), Container(b"new", b"containerd"), NOWHERE]
