@@ -31,16 +31,16 @@ def run(options: EventsOptions) -> int:
 
 
 def kinds_of(names: Sequence[str]) -> list[Kind]:
-    """The kinds of these names; when there are none, all but the accounts of processes, which are no events and very many.
+    """The kinds of these names; when there are none, all events: not accounts of processes, which are very many, nor what the server makes.
 
     SettingsError for a name that is not known.
     """
-    from infrasight.schema import KINDS  # brings pyarrow along
+    from infrasight.schema import KINDS, SHIPPED  # brings pyarrow along
 
     for name in names:
         if name not in KINDS:
             raise SettingsError(f"--type: {name!r} is none of {', '.join(KINDS)}")
-    return [KINDS[name] for name in dict.fromkeys(names or (name for name, kind in KINDS.items() if not kind.account))]
+    return [KINDS[name] for name in dict.fromkeys(names or (name for name in SHIPPED if not KINDS[name].account))]
 
 
 def _screen(options: EventsOptions) -> Screen:

@@ -80,7 +80,7 @@ class EventsOptions(Reach):
     """`infrasight events`."""
 
     follow: bool = option(False, env=None, flags=("-f", "--follow"), help="show events as they happen, until Ctrl-C")
-    type: tuple[str, ...] = option((), env=None, help="only events of this kind; may be repeated; else all but resource and syscall_freq")
+    type: tuple[str, ...] = option((), env=None, help="only events of this kind; may be repeated; else all events, without resource and syscall_freq")
     comm: tuple[str, ...] = option((), env=None, comma=False, help="only events of threads of this name; may be repeated")
     user: tuple[str, ...] = option((), env=None, comma=False, help="only events of this user; may be repeated")
     pid: tuple[int, ...] = option((), env=None, minimum=0, maximum=2**32 - 1, help="only events of this process id; may be repeated")

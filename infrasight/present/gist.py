@@ -174,6 +174,26 @@ def _loss(row: Row) -> list[Piece]:
     return [(f"{row['count']} {printable(row['probe'])} events lost", "bad"), (f" ({printable(row['reason'])})", "plain")]
 
 
+def _batches(row: Row) -> list[Piece]:
+    return [(f"{row['rows']} {printable(row['event_kind'])} events", "strong"), (f" stored after {row['lag_ns'] / 1e9:.1f} s", "plain")]
+
+
+def _nodes(row: Row) -> list[Piece]:
+    lost = f" {row['lost']} lost" if row["lost"] else ""
+    return [(printable(row["action"]), "strong"), (f" {row['rows']} events", "plain"), (lost, "bad")]
+
+
+def _alerts(row: Row) -> list[Piece]:
+    times = f" {row['count']} times" if row["count"] > 1 else ""
+    return [(printable(f"{row['severity']} {row['title']}"), "bad"), (f" {printable(row['message'])}", "plain"), (times, "faint")]
+
+
+def _scores(row: Row) -> list[Piece]:
+    who = printable(row["container_name"] or row["container_id"] or row["comm"])
+    reasons = printable(", ".join(row["reasons"]))
+    return [(who, "strong"), (f" {row['score']:.3g} of {row['threshold']:.3g}", "bad" if row["anomalous"] else "plain"), (f" {reasons}", "faint")]
+
+
 def _any(row: Row) -> list[Piece]:
     return [(printable(" ".join(f"{name}={value}" for name, value in row.items())), "plain")]
 
@@ -362,6 +382,10 @@ GISTS: dict[str, Callable[[Row], list[Piece]]] = {
     "socket": _socket,
     "dup": _dup,
     "dns": _dns,
+    "batches": _batches,
+    "nodes": _nodes,
+    "alerts": _alerts,
+    "scores": _scores,
 }
 
 

@@ -17,6 +17,7 @@ TYPES: dict[Type, pa.DataType] = {
     Type.U64: pa.uint64(),
     Type.I32: pa.int32(),
     Type.I64: pa.int64(),
+    Type.F64: pa.float64(),
     Type.TIME: pa.timestamp("ns", "UTC"),
     Type.NAME: DICTIONARY,
     Type.TEXT: DICTIONARY,

@@ -19,6 +19,7 @@ class Type(enum.Enum):
     U64 = "u64"
     I32 = "i32"
     I64 = "i64"
+    F64 = "f64"
     TIME = "time"
     """Nanoseconds since the epoch, UTC."""
     NAME = "name"
@@ -141,7 +142,8 @@ class Buffer:
 class Kind:
     """One event kind, equal to itself only: one table, one protobuf message, and, where `fields` and `slots` say so, one record layout.
 
-    `origin` is "kernel" for kinds read from a ring, "node" for kinds that the node itself makes. `ring` is the buffer that its records go through.
+    `origin` is "kernel" for kinds read from a ring, "node" for kinds that the node itself makes, "server" for kinds that the server makes and no node
+    may ship. `ring` is the buffer that its records go through.
 
     `composed`: the probe's own program makes the record, out of more than fields, strings and paths.
     `account`: a record of all that a process has done, kept and summed up in the kernel; its rows are what has come to be since the last.

@@ -20,6 +20,7 @@ TYPES: dict[Type, str] = {
     Type.U64: "UInt64",
     Type.I32: "Int32",
     Type.I64: "Int64",
+    Type.F64: "Float64",
     Type.TIME: "DateTime64(9, 'UTC')",
     Type.NAME: "LowCardinality(String)",
     Type.TEXT: "String",

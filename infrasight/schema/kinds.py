@@ -6,6 +6,8 @@ from functools import cache
 
 from infrasight.schema.columns import Buffer, Kind, Length
 from infrasight.schema.events.accept import ACCEPT
+from infrasight.schema.events.alerts import ALERTS
+from infrasight.schema.events.batches import BATCHES
 from infrasight.schema.events.bind import BIND, LISTEN
 from infrasight.schema.events.bpf import BPF
 from infrasight.schema.events.capset import CAPSET
@@ -23,12 +25,14 @@ from infrasight.schema.events.mmap import MMAP
 from infrasight.schema.events.module import MODULE
 from infrasight.schema.events.mount import MOUNT, UMOUNT
 from infrasight.schema.events.mprotect import MPROTECT
+from infrasight.schema.events.nodes import NODES
 from infrasight.schema.events.open import OPEN
 from infrasight.schema.events.process import PROCESS
 from infrasight.schema.events.process_vm import PROCESS_VM
 from infrasight.schema.events.ptrace import PTRACE
 from infrasight.schema.events.rename import RENAME
 from infrasight.schema.events.resource import RESOURCE
+from infrasight.schema.events.scores import SCORES
 from infrasight.schema.events.setid import SETID
 from infrasight.schema.events.setns import SETNS
 from infrasight.schema.events.socket import DUP, SOCKET
@@ -74,11 +78,14 @@ KINDS: dict[str, Kind] = {
         *(UNLINK, RENAME, LINK, SYMLINK, MKDIR, CHROOT),
         *(ACCEPT, BIND, LISTEN, SOCKET, DUP, DNS),
         *(MMAP, MPROTECT, MEMFD_CREATE, PROCESS_VM, MODULE, BPF, USERFAULTFD, IO_URING_SETUP, SETID, CAPSET, SETNS, UNSHARE),
+        *(BATCHES, NODES, ALERTS, SCORES),
     )
 }
 """All kinds by name."""
 PROBES: tuple[str, ...] = tuple(kind.name for kind in KINDS.values() if kind.origin == "kernel")
 """Names of the kinds that come from the kernel."""
+SHIPPED: tuple[str, ...] = tuple(kind.name for kind in KINDS.values() if kind.origin != "server")
+"""Names of the kinds that nodes ship: all but those that the server makes itself."""
 ALWAYS = "process"
 """The probe that always runs: from process life it is known who did what."""
 

@@ -12,6 +12,7 @@ TYPES: dict[Type, str] = {
     Type.U64: "uint64",
     Type.I32: "int32",
     Type.I64: "int64",
+    Type.F64: "double",
     Type.TIME: "fixed64",
     Type.NAME: "string",
     Type.TEXT: "string",

@@ -28,6 +28,7 @@ _NUMBERS: dict[str, tuple[pa.DataType, ...]] = {
     "UInt64": (pa.uint64(),),
     "Int32": (pa.int32(),),
     "Int64": (pa.int64(), _TIME),
+    "Float64": (pa.float64(),),
 }
 """ClickHouse's types that are Arrow's buffers as they are."""
 _NANOSECONDS = re.compile(r"DateTime64\(9(, '[^']*')?\)")

@@ -7,7 +7,7 @@ import struct
 import pyarrow as pa
 
 from infrasight.errors import InvalidBatch
-from infrasight.schema import KINDS, arrow_schema
+from infrasight.schema import KINDS, SHIPPED, arrow_schema
 from infrasight.wire.flat import sizes
 
 MAX_BATCH_BYTES = 16 << 20
@@ -35,14 +35,14 @@ def join(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def decode(kind: str, payload: bytes, *, max_rows: int = MAX_ROWS, max_bytes: int = MAX_DECODED_BYTES) -> pa.RecordBatch:
-    """The batch of `kind` in `payload`, whoever made it: its schema is exactly the kind's, no value is null, every index and offset is in
-    range.
+    """The batch of `kind` in `payload`, whoever made it: nodes ship the kind, its schema is exactly the kind's, no value is null, every index and
+    offset is in range.
 
     At most `max_rows` rows, and at most `max_bytes` bytes after decompression, which is checked before anything is decompressed.
     InvalidBatch says in one line what is wrong. The batch's columns may refer to `payload`'s memory.
     """
-    if kind not in KINDS:
-        raise InvalidBatch(f"there is no event kind {kind[:64]!r}")
+    if kind not in SHIPPED:
+        raise InvalidBatch(f"there is no event kind {kind[:64]!r}" if kind not in KINDS else f"{kind}: the server's own, not for nodes to ship")
     try:
         _weigh(kind, payload, max_rows, max_bytes)
         return _read(kind, payload)

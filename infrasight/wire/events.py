@@ -6,6 +6,7 @@ The messages are written straight from the columns: what repeats (a name, a user
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -79,6 +80,9 @@ def _encoder(column: Column) -> Callable[[Any], bytes]:
     if column.type is Type.LINEAGE:
         key = _key(column.number, _LENGTH)
         return lambda names: b"".join([_string(key, name) for name in names.split(b"\0") if name])
+    if column.type is Type.F64:
+        fixed = _key(column.number, _FIXED64)
+        return lambda value: fixed + struct.pack("<d", value) if value else b""
     key = _key(column.number, _VARINT)
     if column.type is Type.BOOL:
         return lambda value: key + b"\1" if value else b""

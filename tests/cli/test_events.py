@@ -14,7 +14,7 @@ import pytest
 from infrasight.cli.events import newest
 from infrasight.cli.main import main
 from infrasight.cli.options import EventsOptions, Span
-from infrasight.schema import KINDS
+from infrasight.schema import KINDS, SHIPPED
 from infrasight.wire import Event
 from infrasight.wire._generated.infrasight.v1 import Connect, Loss, Open
 from tests.cli.stub import Stub, served
@@ -48,7 +48,7 @@ def test_the_last_of_all_kinds_in_order_of_time(capsys: pytest.CaptureFixture[st
         "loss           9 open events lost (ring_full)",
         "3 root     cat             open           /3 rdonly → 3",
     ]
-    assert len(stub.asked) == len([kind for kind in KINDS.values() if not kind.account])
+    assert len(stub.asked) == len([kind for kind in SHIPPED if not KINDS[kind].account])
     assert all(sql.endswith(" LIMIT 3") for sql in stub.asked)
 
 
@@ -82,7 +82,7 @@ def test_kinds_without_the_column_are_not_asked_about(capsys: pytest.CaptureFixt
         stub.asked.clear()
         assert main(["events", "--container", "0a", "--server-port", port]) == 0
     assert asked == {kind.name for kind in KINDS.values() if kind.paths}
-    assert {sql.split("FROM ")[1].split("`")[1] for sql in stub.asked} == {kind.name for kind in KINDS.values() if not kind.account} - {"loss"}
+    assert {sql.split("FROM ")[1].split("`")[1] for sql in stub.asked} == {kind for kind in SHIPPED if not KINDS[kind].account} - {"loss"}
     capsys.readouterr()
 
 

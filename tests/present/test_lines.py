@@ -21,6 +21,11 @@ WHO: dict[str, Any] = {"ts": NOW, "node": "box", "pid": 4711, "ppid": 1, "user":
 ENDS: dict[str, Any] = {"family": "inet", "protocol": "tcp", "daddr": "10.0.0.2", "dport": 40000, "saddr": "10.0.0.1", "sport": 22, "path": ""}
 UNIX: dict[str, Any] = {"family": "unix", "protocol": "stream", "daddr": "", "dport": 0, "saddr": "", "sport": 0, "path": "/run/\x1b]0;"}
 ROWS: dict[str, dict[str, Any]] = {
+    "batches": {"ts": NOW, "node": "box", "event_kind": "open", "rows": 17, "lag_ns": 1_500_000_000},
+    "nodes": {"ts": NOW, "node": "box", "action": "minute", "rows": 100, "lost": 3},
+    "alerts": WHO | {"severity": "high", "title": "Shell", "message": "sh below\x1b]0;", "count": 3},
+    "scores": {"ts": NOW, "node": "box", "comm": "x", "container_id": "", "container_name": "web\n", "score": 9.5, "threshold": 1.0}
+    | {"anomalous": True, "reasons": ["cpu_ns=7"]},
     "execve": WHO | {"ret": 0, "path": "/bin/ls", "argv": ["ls", "-l", "a b"], "argv_truncated": False},
     "open": WHO | {"ret": 3, "path": "/etc/passwd", "flags": os.O_RDONLY | os.O_CLOEXEC},
     "connect": WHO | {"ret": 0, "family": "inet", "protocol": "tcp", "daddr": "10.0.0.1", "dport": 443, "path": "", "name": ""},

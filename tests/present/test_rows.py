@@ -16,6 +16,7 @@ VALUES: dict[Type, list[object]] = {
     Type.U64: [1, 2**64 - 1, 2**53 + 1],
     Type.I32: [-100, 0, 1],
     Type.I64: [-2, 0, 3],
+    Type.F64: [-0.5, 0.0, 1e300],
     Type.TIME: [1_700_000_000_000_000_007, 0, 1],
     Type.NAME: [b"a", b"\xff", b"a"],
     Type.TEXT: [b"/x", b"/\n\xe9", b""],

@@ -6,7 +6,7 @@ import re
 import pyarrow as pa
 import pytest
 
-from infrasight.schema import KINDS, LOSS_REASONS, PROBES, Kind, Type, arrow, arrow_schema, ddl, protobuf
+from infrasight.schema import KINDS, LOSS_REASONS, PROBES, SHIPPED, Kind, Type, arrow, arrow_schema, ddl, protobuf
 from infrasight.schema.columns import Buffer, Length, Source
 from infrasight.schema.kinds import BUFFERS, records_of
 from infrasight.schema.layout import CTYPES, layouts
@@ -20,7 +20,9 @@ def test_kinds_have_numbers_and_names_of_their_own() -> None:
     assert len({kind.number for kind in KINDS.values()}) == len(KINDS)
     released = {"execve": 1, "open": 2, "connect": 3, "process": 4, "loss": 5, "chmod": 6, "ptrace": 7, "mount": 8, "umount": 9}
     assert {name: kind.number for name, kind in KINDS.items() if name in released} == released
-    assert set(PROBES) == KINDS.keys() - {"loss"}
+    assert set(SHIPPED) == {*PROBES, "loss"}
+    made_by_server = {name: kind.number for name, kind in KINDS.items() if kind.origin == "server"}
+    assert made_by_server == {"batches": 101, "nodes": 102, "alerts": 103, "scores": 104}
     assert all(name == kind.name for name, kind in KINDS.items())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyarrow as pa
@@ -37,6 +38,8 @@ def value(column: Column, row: int) -> Any:
         return _INTEGERS[column.type][row % 2]
     if column.type is Type.TIME:
         return START_NS + row
+    if column.type is Type.F64:
+        return (0.1, -math.inf, 5e-324, -0.0)[row % 4]
     if column.type is Type.WORDS:
         return [HOSTILE[(row + i) % len(HOSTILE)] for i in range(row % 4)]
     if column.type is Type.LINEAGE:

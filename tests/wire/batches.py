@@ -41,6 +41,8 @@ def _column(column: Column, numbers: np.ndarray) -> pa.Array:
             return pa.array([[b"ls", b"-l", HOSTILE[n % len(HOSTILE)]][: n % 4] for n in numbers], pa.list_(pa.binary()))
         case Type.BOOL:
             return pa.array(numbers % 2, pa.uint8())
+        case Type.F64:
+            return pa.array((numbers - 3) / 7)
         case Type.I32 | Type.I64:
             return pa.array(numbers % 300 - 150).cast(arrow_schema_type(column))
         case _:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from infrasight.errors import InvalidBatch
-from infrasight.schema import KINDS, arrow_schema
+from infrasight.schema import KINDS, SHIPPED, arrow_schema
 from infrasight.wire.codec import decode, encode
 from tests.wire.batches import batch, with_column
 
@@ -19,7 +19,7 @@ def stream(*batches: pa.RecordBatch, compression: str | None = "lz4") -> bytes:
     return bytes(sink.getvalue())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SHIPPED)
 @pytest.mark.parametrize("rows", [0, 1, 1009])
 def test_a_batch_survives_the_wire(kind: str, rows: int) -> None:
     sent = batch(kind, rows)
@@ -42,6 +42,12 @@ def test_a_slice_is_sent_without_what_it_was_cut_from() -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(InvalidBatch, match="no event kind 'ope\\\\n'"):
         decode("ope\n", encode(batch("open", 1)))
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - SHIPPED))
+def test_what_the_server_makes_is_not_for_nodes_to_ship(kind: str) -> None:
+    with pytest.raises(InvalidBatch, match=f"^{kind}: the server's own"):
+        decode(kind, encode(batch(kind, 1)))
 
 
 def test_another_kinds_columns_are_refused() -> None:

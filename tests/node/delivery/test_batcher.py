@@ -8,7 +8,7 @@ import pytest
 from infrasight.actors import Mailbox
 from infrasight.node.delivery.batcher import IN_A_THREAD_ROWS, Batcher, Limits
 from infrasight.node.flow import Attention, Batch, Encoded
-from infrasight.schema import KINDS
+from infrasight.schema import KINDS, SHIPPED
 from infrasight.wire.codec import decode, join
 from tests.actors.clock import VirtualClock, settle
 from tests.wire.batches import START_NS, batch, with_column
@@ -222,12 +222,12 @@ async def test_nobody_needs_to_come_for_it_to_be_old() -> None:
 async def test_nothing_is_lost_and_order_is_kept() -> None:
     bench = Bench(Limits(rows=1000, bytes=1 << 40, age_s=1e6))
     for first in range(0, 3000, 37):
-        for kind in KINDS:
+        for kind in SHIPPED:
             await bench.put(kind, 37, first)
     await bench.end()
     got = list(iter(bench.outbox.get_nowait, None))
     assert [each.seq for each in got] == list(range(1, len(got) + 1))
-    for kind in KINDS:
+    for kind in SHIPPED:
         parts = [each for each in got if each.kind == kind]
         batches = [decode(kind, each.payload) for each in parts]
         assert [part.num_rows for part in batches] == [part.rows for part in parts]

@@ -7,8 +7,10 @@ __all__ = (
     "Accept",
     "Ack",
     "AckVerdict",
+    "Alerts",
     "Attention",
     "Batch",
+    "Batches",
     "Bind",
     "Bpf",
     "Capset",
@@ -35,6 +37,7 @@ __all__ = (
     "Mount",
     "Mprotect",
     "NodeStatus",
+    "Nodes",
     "Open",
     "Process",
     "ProcessVm",
@@ -43,6 +46,7 @@ __all__ = (
     "QueryResponse",
     "Rename",
     "Resource",
+    "Scores",
     "Setid",
     "Setns",
     "ShipRequest",
@@ -375,6 +379,146 @@ default_message_pool.register_message("infrasight.v1", "Ack", Ack)
 
 
 @dataclass(eq=False, repr=False)
+class Alerts(betterproto2.Message):
+    """
+    What a rule found, or the model: one row each time that it is told, which stands for all events that it was grouped of.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the last of its events happened. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node; empty when it is of several.
+    """
+
+    alert_id: "int" = betterproto2.field(3, betterproto2.TYPE_UINT64)
+    """
+    The same for all rows of what goes on: a hash of rule and group.
+    """
+
+    raised: "int" = betterproto2.field(4, betterproto2.TYPE_FIXED64)
+    """
+    When the server raised it. (ns since the epoch, UTC)
+    """
+
+    first: "int" = betterproto2.field(5, betterproto2.TYPE_FIXED64)
+    """
+    When the first of its events happened. (ns since the epoch, UTC)
+    """
+
+    count: "int" = betterproto2.field(6, betterproto2.TYPE_UINT64)
+    """
+    How many events it stands for. (events)
+    """
+
+    rule: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Id of the rule.
+    """
+
+    title: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    The rule's title.
+    """
+
+    severity: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    `low`, `medium`, `high` or `critical`.
+    """
+
+    attack: "list[str]" = betterproto2.field(10, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Ids of the ATT&CK techniques that the rule is about.
+    """
+
+    message: "str" = betterproto2.field(11, betterproto2.TYPE_STRING)
+    """
+    What happened, in words.
+    """
+
+    event_kind: "str" = betterproto2.field(12, betterproto2.TYPE_STRING)
+    """
+    Kind of the event that matched last; `scores` for what the model found.
+    """
+
+    event: "str" = betterproto2.field(13, betterproto2.TYPE_STRING)
+    """
+    That event, as JSON.
+    """
+
+    state: "str" = betterproto2.field(14, betterproto2.TYPE_STRING)
+    """
+    `raised`, or `silenced` when somebody had asked not to be told.
+    """
+
+    lost: "int" = betterproto2.field(15, betterproto2.TYPE_UINT64)
+    """
+    Events lost on the node between `first` and `ts`: others may have matched. (events)
+    """
+
+    process_id: "int" = betterproto2.field(20, betterproto2.TYPE_UINT64)
+    """
+    The process that did it, as in the event.
+    """
+
+    pid: "int" = betterproto2.field(21, betterproto2.TYPE_UINT32)
+    """
+    Its process id, as the host sees it.
+    """
+
+    user: "str" = betterproto2.field(22, betterproto2.TYPE_STRING)
+    """
+    Name of its user.
+    """
+
+    comm: "str" = betterproto2.field(23, betterproto2.TYPE_STRING)
+    """
+    Its name.
+    """
+
+    exe: "str" = betterproto2.field(24, betterproto2.TYPE_STRING)
+    """
+    The program that it ran.
+    """
+
+    ancestors: "list[str]" = betterproto2.field(25, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of parent, grandparent and so on, nearest first.
+    """
+
+    container_id: "str" = betterproto2.field(26, betterproto2.TYPE_STRING)
+    """
+    Its container.
+    """
+
+    container_name: "str" = betterproto2.field(27, betterproto2.TYPE_STRING)
+    """
+    That container's name.
+    """
+
+    image: "str" = betterproto2.field(28, betterproto2.TYPE_STRING)
+    """
+    That container's image.
+    """
+
+    pod_name: "str" = betterproto2.field(29, betterproto2.TYPE_STRING)
+    """
+    Its pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(30, betterproto2.TYPE_STRING)
+    """
+    That pod's Kubernetes namespace.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Alerts", Alerts)
+
+
+@dataclass(eq=False, repr=False)
 class Attention(betterproto2.Message):
     """
     Whether somebody watches what happens now, said when it changes; nobody does at first. Then a node does not wait to have a batch together, but sends
@@ -426,6 +570,66 @@ class Batch(betterproto2.Message):
 
 
 default_message_pool.register_message("infrasight.v1", "Batch", Batch)
+
+
+@dataclass(eq=False, repr=False)
+class Batches(betterproto2.Message):
+    """
+    Batches of events that the server has stored: what came from whom, and how late. Written every 10 seconds; of a server that is killed the last of them are missing.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When it was stored. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that it is from.
+    """
+
+    boot_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The boot of that node.
+    """
+
+    epoch: "int" = betterproto2.field(4, betterproto2.TYPE_UINT64)
+    """
+    The life of the node's process.
+    """
+
+    seq: "int" = betterproto2.field(5, betterproto2.TYPE_UINT64)
+    """
+    Number of the batch in that life.
+    """
+
+    event_kind: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Kind of its events.
+    """
+
+    rows: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    How many. (events)
+    """
+
+    bytes: "int" = betterproto2.field(8, betterproto2.TYPE_UINT32)
+    """
+    What it was on the wire. (bytes)
+    """
+
+    oldest: "int" = betterproto2.field(9, betterproto2.TYPE_FIXED64)
+    """
+    When its oldest event happened, as the node says. (ns since the epoch, UTC)
+    """
+
+    lag_ns: "int" = betterproto2.field(10, betterproto2.TYPE_INT64)
+    """
+    How long after that it was stored; negative where the clocks of node and server differ. (ns)
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Batches", Batches)
 
 
 @dataclass(eq=False, repr=False)
@@ -2361,6 +2565,14 @@ class Event(betterproto2.Message):
     setns: "Setns | None" = betterproto2.field(50, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
 
     unshare: "Unshare | None" = betterproto2.field(51, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    batches: "Batches | None" = betterproto2.field(101, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    nodes: "Nodes | None" = betterproto2.field(102, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    alerts: "Alerts | None" = betterproto2.field(103, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    scores: "Scores | None" = betterproto2.field(104, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
 
 
 default_message_pool.register_message("infrasight.v1", "Event", Event)
@@ -4659,6 +4871,76 @@ default_message_pool.register_message("infrasight.v1", "Mprotect", Mprotect)
 
 
 @dataclass(eq=False, repr=False)
+class Nodes(betterproto2.Message):
+    """
+    What the server knows of a node: a row when it connects, when it disconnects, and each minute that it is connected. Counts are of what has come since the last row, so that they can be summed up.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node.
+    """
+
+    action: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Why there is this row: `connected`, `disconnected`, `minute`.
+    """
+
+    version: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Version of the node.
+    """
+
+    boot_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Its boot.
+    """
+
+    epoch: "int" = betterproto2.field(6, betterproto2.TYPE_UINT64)
+    """
+    The life of its process.
+    """
+
+    batches: "int" = betterproto2.field(7, betterproto2.TYPE_UINT64)
+    """
+    Batches stored.
+    """
+
+    rows: "int" = betterproto2.field(8, betterproto2.TYPE_UINT64)
+    """
+    Events stored. (events)
+    """
+
+    bytes: "int" = betterproto2.field(9, betterproto2.TYPE_UINT64)
+    """
+    What they were on the wire. (bytes)
+    """
+
+    rejected_batches: "int" = betterproto2.field(10, betterproto2.TYPE_UINT64)
+    """
+    Batches that never will be stored.
+    """
+
+    lost: "int" = betterproto2.field(11, betterproto2.TYPE_UINT64)
+    """
+    Events that the node saw and did not keep: what came for the table `loss`. (events)
+    """
+
+    lag_ns: "int" = betterproto2.field(12, betterproto2.TYPE_INT64)
+    """
+    How old the oldest event of the last batch was when it came. (ns)
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Nodes", Nodes)
+
+
+@dataclass(eq=False, repr=False)
 class NodeStatus(betterproto2.Message):
     """
     One node, since the server started.
@@ -6021,6 +6303,96 @@ class Resource(betterproto2.Message):
 
 
 default_message_pool.register_message("infrasight.v1", "Resource", Resource)
+
+
+@dataclass(eq=False, repr=False)
+class Scores(betterproto2.Message):
+    """
+    How unusual the model found what a workload did in a window: one row for each window and workload that it scored.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    End of the window. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node.
+    """
+
+    since: "int" = betterproto2.field(3, betterproto2.TYPE_FIXED64)
+    """
+    Start of the window. (ns since the epoch, UTC)
+    """
+
+    model: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The model, and its version.
+    """
+
+    score: "float" = betterproto2.field(5, betterproto2.TYPE_DOUBLE)
+    """
+    Its error when it rebuilds what the workload did: the larger, the less it has seen the like.
+    """
+
+    threshold: "float" = betterproto2.field(6, betterproto2.TYPE_DOUBLE)
+    """
+    From which score on it is anomalous.
+    """
+
+    anomalous: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    """
+    Whether the score is at or above the threshold.
+    """
+
+    reasons: "list[str]" = betterproto2.field(8, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The features that contributed most, name=value each, the largest first.
+    """
+
+    processes: "int" = betterproto2.field(9, betterproto2.TYPE_UINT32)
+    """
+    Processes that were in the window.
+    """
+
+    lost: "int" = betterproto2.field(10, betterproto2.TYPE_UINT64)
+    """
+    Events lost on the node in the window. (events)
+    """
+
+    comm: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    Name of the processes, where a workload is a program; empty where it is a container.
+    """
+
+    container_id: "str" = betterproto2.field(21, betterproto2.TYPE_STRING)
+    """
+    The container; empty outside of one.
+    """
+
+    container_name: "str" = betterproto2.field(22, betterproto2.TYPE_STRING)
+    """
+    That container's name.
+    """
+
+    image: "str" = betterproto2.field(23, betterproto2.TYPE_STRING)
+    """
+    That container's image.
+    """
+
+    pod_name: "str" = betterproto2.field(24, betterproto2.TYPE_STRING)
+    """
+    Its pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(25, betterproto2.TYPE_STRING)
+    """
+    That pod's Kubernetes namespace.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Scores", Scores)
 
 
 @dataclass(eq=False, repr=False)
