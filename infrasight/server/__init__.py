@@ -3,7 +3,7 @@
 Belongs here: what happens to a batch between the wire and the store, live views of it, and what the server's calls answer. Does not belong
 here: how bytes travel (wire/), how ClickHouse is spoken to (store/), what an event is (schema/).
 
-    ingest (a stream per node) >> router >> writer (the store; then the ack)
+    ingest (a stream per node) >> router >> writer (the store; then the ack) >> ledger (what was stored, and what of nodes)
                                          >> live   (subscriptions)
 
     settings.py   what can be set
@@ -12,6 +12,7 @@ here: how bytes travel (wire/), how ClickHouse is spoken to (store/), what an ev
     ingest.py     streams in, deliveries out
     router.py     a delivery to everyone who needs it
     writer.py     deliveries into the store, acknowledged afterwards
+    ledger.py     the tables that the server makes itself: batches, nodes
     live.py       subscriptions; filters.py decides which rows pass
     answers.py    Subscribe, Query and Status; nodes.py is what Status says of nodes
     program.py    one server's life from start to drained end (`python -m infrasight.server`)

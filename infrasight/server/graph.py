@@ -1,6 +1,6 @@
 """How a server is wired: actors, edges, and what is known about them.
 
-    (nodes) ~~ gRPC ~~ ingest >> router >> writer ~~ (store)
+    (nodes) ~~ gRPC ~~ ingest >> router >> writer >> ledger; writer and ledger ~~ (store)
                                         >> live ~~ gRPC ~~ (subscribers)
 
 Each >> is an Edge; ~~ leads out of the process or to what is no actor.
@@ -16,6 +16,7 @@ from infrasight import __version__
 from infrasight.actors import Edge, Graph, Mailbox, WhenFull
 from infrasight.server.answers import Answers
 from infrasight.server.ingest import Ingest
+from infrasight.server.ledger import Entry, Ledger
 from infrasight.server.live import Live
 from infrasight.server.nodes import Nodes
 from infrasight.server.router import Router
@@ -26,6 +27,8 @@ from infrasight.wire import EdgeStatus, KindStatus, StatusResponse
 
 LIVE_BYTES = 32 << 20
 """Batches that wait to be offered to subscribers."""
+LEDGER_ENTRIES = 10_000
+"""Stored batches that wait to be written down."""
 
 
 class Server:
@@ -36,19 +39,22 @@ class Server:
         arrived: Mailbox[News] = _mailbox("ingest to router", ingest_bytes // 2, WhenFull.BLOCK)
         to_store: Mailbox[Delivery] = _mailbox("router to writer", ingest_bytes // 2, WhenFull.BLOCK)
         to_live: Mailbox[News] = _mailbox("router to live", LIVE_BYTES, WhenFull.DROP_OLDEST)
+        to_ledger: Mailbox[Entry] = Mailbox("writer to ledger", limit=LEDGER_ENTRIES, when_full=WhenFull.DROP_OLDEST)
         self.store = store
         self.nodes = Nodes()
         self.live = Live(to_live)
         self.ingest = Ingest(arrived, self.nodes, self.live)
         self.router = Router(arrived, to_store, to_live, wanted=self.live.wanted)
-        self.writer = Writer(to_store, store)
+        self.writer = Writer(to_store, to_ledger, store)
+        self.ledger = Ledger(to_ledger, store, self.nodes)
         self.graph = Graph(
             "server",
-            [self.ingest, self.router, self.writer, self.live],
+            [self.ingest, self.router, self.writer, self.ledger, self.live],
             [
                 Edge(arrived, "ingest", "router"),
                 Edge(to_store, "router", "writer"),
                 Edge(to_live, "router", "live"),
+                Edge(to_ledger, "writer", "ledger"),
             ],
         )
         self.answers = Answers(store, self.live, self.status)

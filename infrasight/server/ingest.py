@@ -13,7 +13,7 @@ from infrasight.actors import Actor, Mailbox
 from infrasight.errors import Disconnected, InvalidBatch, InvalidRequest
 from infrasight.server.live import Live
 from infrasight.server.nodes import Nodes
-from infrasight.server.session import Delivery, Growing, News, Session, check_hello
+from infrasight.server.session import Delivery, Growing, News, Origin, Session, check_hello
 from infrasight.wire import Batch, ShipRequest, ShipResponse, Welcome
 from infrasight.wire.codec import MAX_BATCH_BYTES, MAX_ROWS, decode, join
 from infrasight.wire.service import CollectorService, ServerStream
@@ -109,7 +109,8 @@ class Ingest(CollectorService, Actor):
             return
         try:
             whole = await _whole(growing.pieces)
-            await self._outbox.put(News(message.kind, rows, Delivery(message.kind, whole, session.token(message.seq), settle)))
+            origin = Origin(session.hello, message.seq, growing.encoded_bytes, growing.oldest_ns)
+            await self._outbox.put(News(message.kind, rows, Delivery(message.kind, whole, session.token(message.seq), settle, origin)))
         except BaseException:
             session.withdraw()
             raise
@@ -120,7 +121,7 @@ class Ingest(CollectorService, Actor):
             return None
         try:
             rows = await self._decoded(message)
-            growing.add(rows)
+            growing.add(rows, message)
             if growing.rows > MAX_ROWS:
                 raise InvalidBatch(f"{growing.rows} rows in one batch, at most {MAX_ROWS} are taken")
         except InvalidBatch as error:

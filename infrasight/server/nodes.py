@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ class Nodes:
 
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
+        self.changes: deque[tuple[int, str, Node]] = deque(maxlen=MAX_NODES)
+        """Who was `connected` and `disconnected`, and when (ns since the epoch), until the ledger has it."""
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes.values())
@@ -67,7 +70,9 @@ class Nodes:
         if len(self._nodes) > MAX_NODES:
             del self._nodes[next(iter(self._nodes))]
         node.connections += 1
+        self.changes.append((time.time_ns(), "connected", node))
         try:
             yield node
         finally:
             node.connections -= 1
+            self.changes.append((time.time_ns(), "disconnected", node))

@@ -38,6 +38,18 @@ def check_hello(hello: Hello | None) -> Hello:
     return hello
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Whose batch it is, and which: what is written down of it once it is stored."""
+
+    hello: Hello
+    seq: int
+    bytes: int
+    """What it was on the wire."""
+    oldest_ns: int
+    """When its oldest event happened, as the node says; ns since the epoch."""
+
+
 @dataclass(frozen=True, eq=False)
 class Delivery:
     """A batch on its way through the server. `settle` answers its node, once: with "" when it is stored, else with why it never will be."""
@@ -46,6 +58,7 @@ class Delivery:
     batch: pa.RecordBatch
     token: str
     settle: Callable[[str], None] = field(repr=False)
+    origin: Origin | None = None
 
     @functools.cached_property
     def nbytes(self) -> int:
@@ -76,10 +89,15 @@ class Growing:
     pieces: list[pa.RecordBatch] = field(default_factory=list)
     rows: int = 0
     bytes: int = 0
+    """In memory."""
+    encoded_bytes: int = 0
+    oldest_ns: int = 2**63 - 1
     problem: str = ""
     """Why it never will be stored, if so."""
 
-    def add(self, piece: pa.RecordBatch) -> None:
+    def add(self, piece: pa.RecordBatch, message: Batch) -> None:
+        self.encoded_bytes += len(message.arrow)
+        self.oldest_ns = min(self.oldest_ns, message.oldest_unix_ns)
         self.pieces.append(piece)
         self.rows += piece.num_rows
         self.bytes += int(piece.nbytes)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 from infrasight.actors import Actor, Mailbox
 from infrasight.errors import InvalidBatch, MailboxClosed, StoreError
+from infrasight.server.ledger import Entry, entry_of
 from infrasight.server.session import Delivery
 from infrasight.store import Store
 
@@ -21,8 +23,17 @@ class Writer(Actor):
 
     name = "writer"
 
-    def __init__(self, inbox: Mailbox[Delivery], store: Store, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        inbox: Mailbox[Delivery],
+        ledger: Mailbox[Entry],
+        store: Store,
+        *,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """`ledger` never makes it wait."""
         self._inbox = inbox
+        self._ledger = ledger
         self._store = store
         self._sleep = sleep
         self._in_hand: Delivery | None = None
@@ -49,6 +60,8 @@ class Writer(Actor):
             delivery.settle(str(error))
             return
         delivery.settle("")
+        if entry := entry_of(delivery, time.time_ns()):
+            self._ledger.put_nowait(entry)
 
     async def _insert(self, delivery: Delivery) -> None:
         backoff_s = _BACKOFF_S

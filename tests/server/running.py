@@ -11,6 +11,7 @@ import pyarrow as pa
 from infrasight.actors import RestartPolicy, Supervisor
 from infrasight.client import Client
 from infrasight.errors import QueryFailed, StoreUnavailable
+from infrasight.schema import SHIPPED
 from infrasight.server.graph import Server
 from infrasight.store import QueryLimits, Store, StoreStatistics
 from infrasight.wire import Ack, AckVerdict, Batch, Hello
@@ -57,7 +58,8 @@ class MemoryStore(Store):
         return self.counts
 
     def rows(self) -> int:
-        return sum(kept.num_rows for _, kept in self.kept.values())
+        """Of what nodes shipped."""
+        return sum(kept.num_rows for kind, kept in self.kept.values() if kind in SHIPPED)
 
 
 class Running:

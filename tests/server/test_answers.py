@@ -36,6 +36,7 @@ async def test_status_tells_it_all(running: Running) -> None:
         ("ingest", "router"): 2,
         ("router", "writer"): 2,
         ("router", "live"): 2,
+        ("writer", "ledger"): 2,
     }
     assert status.refused == {"batch": 1}
     assert status.subscribers == 1

@@ -22,7 +22,7 @@ class Desk:
             token = f"t{number}"
             self.inbox.put_nowait(Delivery("open", batch("open", 3), token, lambda problem, token=token: self.answers.append((token, problem))))  # type: ignore[misc]
         self.inbox.close()
-        self.writer = Writer(self.inbox, self.store, sleep=self._sleep)
+        self.writer = Writer(self.inbox, Mailbox("ledger", limit=100), self.store, sleep=self._sleep)
 
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
