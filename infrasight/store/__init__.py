@@ -6,7 +6,8 @@ Belongs here: what is said to ClickHouse, how it is opened, migrated, written on
     interface.py   Store: what every engine can do; QueryLimits, StoreStatistics
     locations.py   open_store: from a URL to an engine
     threads.py     ThreadedStore: what is the same for every engine
-      batches.py     a batch, checked and shaped for its table
+      batches.py     a batch, checked and named for its table
+      blocks.py      a batch as a block of the Native format, straight from Arrow's buffers
       tables.py      database and tables, created and migrated
       session.py     what the others need of an engine; its errors made ours
       reading.py     a query, from its text to the last chunk
@@ -19,7 +20,6 @@ Belongs here: what is said to ClickHouse, how it is opened, migrated, written on
     server.py      ServerStore: a ClickHouse server
       addresses.py   hosts and logins, from a URL that holds no secret
       connection.py  the native protocol, by asynch: tables and inserts
-      blocks.py      a batch as a block of the Native format, straight from Arrow's buffers
       http.py        the HTTP interface: queries in any format
 """
 

@@ -1,13 +1,15 @@
-"""A batch on its way into a table: checked, then shaped as ClickHouse takes it."""
+"""A batch on its way into a table: checked, then named as the table has it."""
 
 from __future__ import annotations
+
+from functools import cache
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from infrasight.errors import InvalidBatch
 from infrasight.schema import KINDS, arrow_schema
-from infrasight.schema.ddl import DATABASE, insert_columns, quoted, stored_name, text
+from infrasight.schema.ddl import DATABASE, insert_columns, quoted, stored_name, table_columns, text
 
 MAX_DAYS = 100
 """Days that one batch may span: each becomes a part of its own, and a broken clock must not make thousands."""
@@ -30,10 +32,11 @@ def check(kind: str, batch: pa.RecordBatch) -> None:
         raise InvalidBatch(f"{kind}: times more than {MAX_DAYS} days apart")
 
 
-def insert_statement(kind: str, token: str) -> str:
-    """The INSERT for a batch that `as_table` has made, to be run by `Session.insert`."""
+def file_statement(kind: str, token: str, file: str) -> str:
+    """The INSERT for a batch that `as_stored` has named, as a block in a file, to be run by `Session.insert`."""
     columns = insert_columns(KINDS[kind])
-    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({columns}) SETTINGS insert_deduplication_token = {text(token)} SELECT * FROM Python(incoming)"
+    settings = f"insert_deduplication_token = {text(token)}"
+    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({columns}) FROM INFILE {text(file)} SETTINGS {settings} FORMAT Native"
 
 
 def native_statement(kind: str) -> str:
@@ -41,22 +44,12 @@ def native_statement(kind: str) -> str:
     return f"INSERT INTO {DATABASE}.{quoted(kind)} ({insert_columns(KINDS[kind])}) VALUES"
 
 
-def as_table(kind: str, batch: pa.RecordBatch) -> pa.Table:
-    """The batch as ClickHouse takes it, its columns named as the table inserts them."""
-    return pa.Table.from_arrays([_with_distinct_entries(column) for column in batch.columns], names=_stored_names(kind))
-
-
 def as_stored(kind: str, batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch, its columns named as the table inserts them."""
-    return batch.rename_columns(_stored_names(kind))
+    return batch.rename_columns([name for name, _ in stored_types(kind)])
 
 
-def _stored_names(kind: str) -> list[str]:
-    return [stored_name(column) for column in KINDS[kind].columns]
-
-
-def _with_distinct_entries(column: pa.Array) -> pa.Array:
-    """ClickHouse refuses a dictionary that has an entry twice, which Arrow allows."""
-    if pa.types.is_dictionary(column.type) and pc.count_distinct(column.dictionary).as_py() < len(column.dictionary):
-        return column.dictionary_decode().dictionary_encode()
-    return column
+@cache
+def stored_types(kind: str) -> tuple[tuple[str, str], ...]:
+    """Names and types of the columns that the table inserts."""
+    return tuple((stored_name(column), table_columns(column)[0].type) for column in KINDS[kind].columns)

@@ -7,6 +7,7 @@ import logging
 import pyarrow as pa
 
 from infrasight.store import batches
+from infrasight.store.blocks import block
 from infrasight.store.directory import DataDirectory
 from infrasight.store.engine import Session
 from infrasight.store.repair import repair
@@ -48,7 +49,8 @@ class EmbeddedStore(ThreadedStore):
             if self._writer is None:
                 self._writer = self._connect()
                 self._writer.execute(WRITER_SESSION)
-            self._writer.insert(batches.insert_statement(kind, token), batches.as_table(kind, batch))
+            rows = block(batches.as_stored(kind, batch), batches.stored_types(kind))
+            self._writer.insert(lambda file: batches.file_statement(kind, token, file), rows)
         except EngineError:
             if self._writer is not None:
                 self._writer.close()  # after an error its state is anybody's guess

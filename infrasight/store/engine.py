@@ -6,15 +6,16 @@ It releases the GIL while it works. A session keeps its role, database and setti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from chdb.state import sqlitelike as chdb
 
 from infrasight.schema.ddl import text
+from infrasight.store.blocks import Bytes
 from infrasight.store.interface import QueryLimits
 from infrasight.store.session import EngineError
 from infrasight.store.settings import reader_session
@@ -72,13 +73,15 @@ class Session:
         with _translated():
             return Stream(self._connection.send_query(sql, format))
 
-    def insert(self, sql: str, incoming: pa.Table) -> None:
-        """Run an INSERT that selects from `Python(incoming)`: chDB looks that name up among the variables of its callers, so it is this one's.
+    def insert(self, statement: Callable[[str], str], block: Iterable[Bytes]) -> None:
+        """Run an INSERT of a block of the Native format, in a file without a name whose path `statement` puts into it.
 
         Not by `send_insert`: that one says nothing when the engine cannot write, as on a full disk (chdb-core 26.9; tests/store/test_directory.py).
         """
-        with _translated():
-            self._connection.query(sql)
+        with os.fdopen(os.memfd_create("batch"), "wb") as file, _translated():
+            file.writelines(block)
+            file.flush()
+            self._connection.query(statement(f"/proc/self/fd/{file.fileno()}"))
 
     def is_one_read(self, sql: str) -> bool:
         """Whether ClickHouse parses it as exactly one statement and that one only reads. INTO OUTFILE, SET, USE and KILL do not."""
