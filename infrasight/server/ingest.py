@@ -109,7 +109,8 @@ class Ingest(CollectorService, Actor):
             return
         try:
             whole = await _whole(growing.pieces)
-            await self._outbox.put(News(message.kind, rows, Delivery(message.kind, whole, session.token(message.seq), settle)))
+            delivery = Delivery(message.kind, whole, session.token(message.seq), settle, session.doubtful(message))
+            await self._outbox.put(News(message.kind, rows, delivery))
         except BaseException:
             session.withdraw()
             raise

@@ -7,6 +7,7 @@ Belongs here: what is said to ClickHouse, how it is opened, migrated, written on
     locations.py   open_store: from a URL to an engine
     threads.py     ThreadedStore: what is the same for every engine
       batches.py     a batch, checked and shaped for its table
+      joining.py     several batches as one insert, each in its table once
       tables.py      database and tables, created and migrated
       session.py     what the others need of an engine; its errors made ours
       reading.py     a query, from its text to the last chunk

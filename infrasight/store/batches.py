@@ -7,11 +7,11 @@ import pyarrow.compute as pc
 
 from infrasight.errors import InvalidBatch
 from infrasight.schema import KINDS, arrow_schema
-from infrasight.schema.ddl import DATABASE, insert_columns, quoted, stored_name, text
+from infrasight.schema.ddl import DATABASE, MARK_GIVEN, insert_columns, quoted, stored_name, text
 
 MAX_DAYS = 100
 """Days that one batch may span: each becomes a part of its own, and a broken clock must not make thousands."""
-_DAY_NS = 86_400 * 10**9
+DAY_NS = 86_400 * 10**9
 
 
 def check(kind: str, batch: pa.RecordBatch) -> None:
@@ -26,33 +26,36 @@ def check(kind: str, batch: pa.RecordBatch) -> None:
         if column.null_count or values.null_count:
             raise InvalidBatch(f"{kind}: nulls in {name}")
     times = pc.min_max(batch.column("ts").cast(pa.int64())).as_py()
-    if batch.num_rows and times["max"] - times["min"] > MAX_DAYS * _DAY_NS:
+    if batch.num_rows and times["max"] - times["min"] > MAX_DAYS * DAY_NS:
         raise InvalidBatch(f"{kind}: times more than {MAX_DAYS} days apart")
 
 
 def insert_statement(kind: str, token: str) -> str:
     """The INSERT for a batch that `as_table` has made, to be run by `Session.insert`."""
-    columns = insert_columns(KINDS[kind])
-    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({columns}) SETTINGS insert_deduplication_token = {text(token)} SELECT * FROM Python(incoming)"
+    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({_columns(kind)}) SETTINGS insert_deduplication_token = {text(token)} SELECT * FROM Python(incoming)"
 
 
 def native_statement(kind: str) -> str:
     """The INSERT for a batch that `as_stored` has named, to be run by `Connection.insert`; its token is a setting."""
-    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({insert_columns(KINDS[kind])}) VALUES"
+    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({_columns(kind)}) VALUES"
 
 
 def as_table(kind: str, batch: pa.RecordBatch) -> pa.Table:
-    """The batch as ClickHouse takes it, its columns named as the table inserts them."""
-    return pa.Table.from_arrays([_with_distinct_entries(column) for column in batch.columns], names=_stored_names(kind))
+    """The batch, marked (`joining`) or not, as ClickHouse takes it: its columns named as the table inserts them."""
+    return pa.Table.from_arrays([_with_distinct_entries(column) for column in batch.columns], names=_stored_names(kind, batch))
 
 
 def as_stored(kind: str, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch, its columns named as the table inserts them."""
-    return batch.rename_columns(_stored_names(kind))
+    """The batch, marked (`joining`) or not, its columns named as the table inserts them."""
+    return batch.rename_columns(_stored_names(kind, batch))
 
 
-def _stored_names(kind: str) -> list[str]:
-    return [stored_name(column) for column in KINDS[kind].columns]
+def _columns(kind: str) -> str:
+    return f"{insert_columns(KINDS[kind])}, {quoted(MARK_GIVEN)}"
+
+
+def _stored_names(kind: str, batch: pa.RecordBatch) -> list[str]:
+    return [*(stored_name(column) for column in KINDS[kind].columns), MARK_GIVEN][: batch.num_columns]
 
 
 def _with_distinct_entries(column: pa.Array) -> pa.Array:
