@@ -28,8 +28,8 @@ TYPES: dict[Type, str] = {
 }
 
 MARK, MARK_GIVEN = "batch", "batch_given"
-"""Which batch brought a row, as its insert keeps it and as it is given: a number that stands for the batch's token, 0 where that is not known. `SELECT *`
-leaves it out."""
+"""Which batch brought a row, as its insert keeps it and as it is given: a number that stands for the batch's token, 0 where that is not known.
+`SELECT *` leaves it out."""
 
 
 @dataclass(frozen=True)

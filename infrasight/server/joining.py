@@ -1,7 +1,7 @@
 """What waits to be stored, as groups: deliveries of one kind, from any nodes, that go into the store as one insert.
 
-An insert costs as much as ten thousand rows. Of a kind of which one delivery follows another within `LINGER_S` the first is kept that long for others to
-join; of a kind that comes less often, as from a single node, nothing is held up.
+An insert costs as much as ten thousand rows. Of a kind of which one delivery follows another within `LINGER_S` the first is kept that long for
+others to join; of a kind that comes less often, as from a single node, nothing is held up.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Node:
     def numbers(self, hello: Hello) -> Numbers:
         """Those of the life that says `hello`."""
         life = (hello.boot_id, hello.epoch)
-        numbers = self._numbers[life] = self._numbers.pop(life, None) or Numbers()
+        numbers = self._numbers[life] = self._numbers.pop(life, Numbers())
         if len(self._numbers) > MAX_LIVES:
             del self._numbers[next(iter(self._numbers))]
         return numbers

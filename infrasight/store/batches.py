@@ -32,7 +32,8 @@ def check(kind: str, batch: pa.RecordBatch) -> None:
 
 def insert_statement(kind: str, token: str) -> str:
     """The INSERT for a batch that `as_table` has made, to be run by `Session.insert`."""
-    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({_columns(kind)}) SETTINGS insert_deduplication_token = {text(token)} SELECT * FROM Python(incoming)"
+    into = f"{DATABASE}.{quoted(kind)} ({_columns(kind)})"
+    return f"INSERT INTO {into} SETTINGS insert_deduplication_token = {text(token)} SELECT * FROM Python(incoming)"
 
 
 def native_statement(kind: str) -> str:

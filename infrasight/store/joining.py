@@ -1,8 +1,8 @@
 """Several batches as one insert, each of them in the table once.
 
-An insert costs as much as ten thousand rows, so a server with many nodes stores batches of theirs together. ClickHouse's own deduplication knows whole
-inserts only, and after a crash the same batches come again in other company. So every row says in a hidden column (`MARK`) which batch brought it, put
-there by the same insert as the row, and of a batch that may be there already the table is asked first.
+An insert costs as much as ten thousand rows, so a server with many nodes stores batches of theirs together. ClickHouse's own deduplication knows
+whole inserts only, and after a crash the same batches come again in other company. So every row says in a hidden column (`MARK`) which batch brought
+it, put there by the same insert as the row, and of a batch that may be there already the table is asked first.
 
 What is asked, and left out, is a day of a batch: a day is a partition, and an insert that spans several may have been cut off between them.
 """

@@ -16,8 +16,8 @@ from asynch.proto.connection import Connection as Protocol
 from infrasight.store import batches
 from infrasight.store.addresses import parse
 from infrasight.store.connection import Connection
-from tests.store.clickhouse import ClickHouse, older_tables
 from infrasight.store.joining import joined
+from tests.store.clickhouse import ClickHouse, older_tables
 from tests.store.measure import events
 
 ROWS = 65_536

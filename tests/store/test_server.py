@@ -24,10 +24,10 @@ from infrasight.store import QueryLimits, Store, batches, open_store
 from infrasight.store.addresses import parse
 from infrasight.store.connection import Connection
 from infrasight.store.http import Session
+from infrasight.store.joining import joined
 from infrasight.store.session import EngineError
 from tests.store import samples
 from tests.store.clickhouse import PASSWORD, ClickHouse, older_tables
-from infrasight.store.joining import joined
 from tests.store.conftest import ask
 
 pytestmark = pytest.mark.needs("clickhouse")

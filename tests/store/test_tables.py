@@ -50,7 +50,8 @@ def test_a_new_database_is_as_declared_and_a_second_look_changes_nothing(tmp_pat
     with session(tmp_path) as new:
         assert len(migrate(new)) == 1 + len(KINDS)
         for kind in KINDS.values():
-            assert layout(new, kind.name) == [[each.name, each.type] for each in (*(each for column in kind.columns for each in table_columns(column)), *own_columns())]
+            columns = [each for column in kind.columns for each in table_columns(column)]
+            assert layout(new, kind.name) == [[each.name, each.type] for each in (*columns, *own_columns())]
         assert migrate(new) == []
     with session(tmp_path) as again:
         assert migrate(again) == []
