@@ -28,6 +28,10 @@ TYPES: dict[Type, str] = {
     Type.LINEAGE: "Array(LowCardinality(String))",
 }
 
+MARK, MARK_GIVEN = "batch", "batch_given"
+"""Which batch brought a row, as its insert keeps it and as it is given: a number that stands for the batch's token, 0 where that is not known.
+`SELECT *` leaves it out."""
+
 
 @dataclass(frozen=True)
 class TableColumn:
@@ -72,6 +76,15 @@ def table_columns(column: Column) -> tuple[TableColumn, ...]:
     )
 
 
+def own_columns() -> tuple[TableColumn, ...]:
+    """What every table has after the columns of its kind."""
+    meaning = "Which batch of its node brought the row: what tells a batch that is sent again from a new one."
+    return (
+        TableColumn(MARK_GIVEN, "UInt64", " EPHEMERAL 0"),
+        TableColumn(MARK, "UInt64", f" MATERIALIZED {MARK_GIVEN} COMMENT {text(meaning)} CODEC(ZSTD(1))"),
+    )
+
+
 def column_ddl(column: Column) -> list[str]:
     """The column's definitions in a CREATE TABLE, one each."""
     return [each.ddl() for each in table_columns(column)]
@@ -87,7 +100,8 @@ def table_ddl(kind: Kind) -> str:
 
     `merge_selector_base` is twice the default: parts are merged more at a time, so a row is rewritten less often (docs/STORE.md).
     """
-    columns = ",\n    ".join(line for column in kind.columns for line in column_ddl(column))
+    lines = [line for column in kind.columns for line in column_ddl(column)] + [each.ddl() for each in own_columns()]
+    columns = ",\n    ".join(lines)
     return (
         f"CREATE TABLE IF NOT EXISTS {DATABASE}.{quoted(kind.name)} (\n    {columns}\n)\n"
         "ENGINE = MergeTree PARTITION BY toDate(ts) ORDER BY (node, ts)\n"

@@ -11,7 +11,7 @@ here: how bytes travel (wire/), how ClickHouse is spoken to (store/), what an ev
     session.py    one node's stream: its hello, its unacknowledged batches
     ingest.py     streams in, deliveries out
     router.py     a delivery to everyone who needs it
-    writer.py     deliveries into the store, acknowledged afterwards
+    writer.py     deliveries into the store, acknowledged afterwards; joining.py finds those that are stored together
     ledger.py     the tables that the server makes itself: batches, nodes
     live.py       subscriptions; filters.py decides which rows pass
     answers.py    Subscribe, Query and Status; nodes.py is what Status says of nodes

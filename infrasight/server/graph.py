@@ -35,9 +35,9 @@ class Server:
     """Everything in a server but its sockets and its store's life. `services` go to a GrpcServer, `graph` to a Supervisor."""
 
     def __init__(self, store: Store, *, ingest_bytes: int = 64 << 20) -> None:
-        """`ingest_bytes` bounds what waits for the store, half of it before the router and half behind."""
+        """`ingest_bytes` bounds what waits for the store: half of it before the router, a quarter behind, a quarter in the writer's hands."""
         arrived: Mailbox[News] = _mailbox("ingest to router", ingest_bytes // 2, WhenFull.BLOCK)
-        to_store: Mailbox[Delivery] = _mailbox("router to writer", ingest_bytes // 2, WhenFull.BLOCK)
+        to_store: Mailbox[Delivery] = _mailbox("router to writer", ingest_bytes // 4, WhenFull.BLOCK)
         to_live: Mailbox[News] = _mailbox("router to live", LIVE_BYTES, WhenFull.DROP_OLDEST)
         to_ledger: Mailbox[Entry] = Mailbox("writer to ledger", limit=LEDGER_ENTRIES, when_full=WhenFull.DROP_OLDEST)
         self.store = store
@@ -45,7 +45,7 @@ class Server:
         self.live = Live(to_live)
         self.ingest = Ingest(arrived, self.nodes, self.live)
         self.router = Router(arrived, to_store, to_live, wanted=self.live.wanted)
-        self.writer = Writer(to_store, to_ledger, store)
+        self.writer = Writer(to_store, to_ledger, store, hold_bytes=max(1, ingest_bytes // 4))
         self.ledger = Ledger(to_ledger, store, self.nodes)
         self.graph = Graph(
             "server",

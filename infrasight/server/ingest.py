@@ -110,7 +110,8 @@ class Ingest(CollectorService, Actor):
         try:
             whole = await _whole(growing.pieces)
             origin = Origin(session.hello, message.seq, growing.encoded_bytes, growing.oldest_ns)
-            await self._outbox.put(News(message.kind, rows, Delivery(message.kind, whole, session.token(message.seq), settle, origin)))
+            delivery = Delivery(message.kind, whole, session.token(message.seq), settle, origin, session.doubtful(message))
+            await self._outbox.put(News(message.kind, rows, delivery))
         except BaseException:
             session.withdraw()
             raise

@@ -6,12 +6,39 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from infrasight.wire import Hello, NodeStatus
 
 MAX_NODES = 4096
 """Nodes remembered; beyond it the one that was heard of first goes, connected or not."""
+
+MAX_LIVES = 4
+"""Lives of one node (boot, epoch) whose batches' numbers are remembered, those that were heard of last."""
+MAX_NUMBERS = 256
+"""Numbers above the first gap that are remembered of a life."""
+
+
+class Numbers:
+    """Which numbers batches of one life of a node have had since the server started. Of more than it can remember, the lowest count as had."""
+
+    def __init__(self) -> None:
+        self._below = 0
+        """All before this have been."""
+        self._above: set[int] = set()
+
+    def take(self, number: int) -> bool:
+        """Whether this is the first time."""
+        if number < self._below or number in self._above:
+            return False
+        self._above.add(number)
+        if len(self._above) > MAX_NUMBERS:
+            self._below = sorted(self._above)[MAX_NUMBERS // 2]
+            self._above = {each for each in self._above if each >= self._below}
+        while self._below in self._above:
+            self._above.remove(self._below)
+            self._below += 1
+        return True
 
 
 @dataclass
@@ -25,6 +52,15 @@ class Node:
     batches: int = 0
     rows: int = 0
     rejected_batches: int = 0
+    _numbers: dict[tuple[str, int], Numbers] = field(default_factory=dict, repr=False)
+
+    def numbers(self, hello: Hello) -> Numbers:
+        """Those of the life that says `hello`."""
+        life = (hello.boot_id, hello.epoch)
+        numbers = self._numbers[life] = self._numbers.pop(life, Numbers())
+        if len(self._numbers) > MAX_LIVES:
+            del self._numbers[next(iter(self._numbers))]
+        return numbers
 
     def received(self, oldest_unix_ns: int) -> None:
         """A batch came, whose oldest event is that old."""

@@ -59,6 +59,8 @@ class Delivery:
     token: str
     settle: Callable[[str], None] = field(repr=False)
     origin: Origin | None = None
+    doubtful: bool = True
+    """Whether it may be stored already."""
 
     @functools.cached_property
     def nbytes(self) -> int:
@@ -123,6 +125,11 @@ class Session:
     def token(self, seq: int) -> str:
         """Names a batch for all time: the same one sent again has the same token."""
         return f"{self.hello.node}:{self.hello.boot_id}:{self.hello.epoch}:{seq}"
+
+    def doubtful(self, message: Batch) -> bool:
+        """Whether the batch that `message` ends may have been whole before, here or at another server. A batch that the node says is sent for the
+        first time is one only once."""
+        return not (self.node.numbers(self.hello).take(message.seq) and message.fresh)
 
     def growing(self, message: Batch) -> Growing:
         """The batch that `message` is a piece of, or all; kept here while more of it follows. InvalidRequest when this is no piece of it, or too

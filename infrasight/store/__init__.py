@@ -7,6 +7,7 @@ Belongs here: what is said to ClickHouse, how it is opened, migrated, written on
     locations.py   open_store: from a URL to an engine
     threads.py     ThreadedStore: what is the same for every engine
       batches.py     a batch, checked and named for its table
+      joining.py     several batches as one insert, each in its table once
       blocks.py      a batch as a block of the Native format, straight from Arrow's buffers
       tables.py      database and tables, created and migrated
       session.py     what the others need of an engine; its errors made ours

@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 
 from infrasight.errors import InvalidBatch
 from infrasight.schema import KINDS, arrow_schema
-from infrasight.schema.ddl import DATABASE, insert_columns, quoted, stored_name, table_columns, text
+from infrasight.schema.ddl import DATABASE, MARK_GIVEN, insert_columns, quoted, stored_name, table_columns, text
 
 MAX_DAYS = 100
 """Days that one batch may span: each becomes a part of its own, and a broken clock must not make thousands."""
-_DAY_NS = 86_400 * 10**9
+DAY_NS = 86_400 * 10**9
 
 
 def check(kind: str, batch: pa.RecordBatch) -> None:
@@ -28,28 +28,31 @@ def check(kind: str, batch: pa.RecordBatch) -> None:
         if column.null_count or values.null_count:
             raise InvalidBatch(f"{kind}: nulls in {name}")
     times = pc.min_max(batch.column("ts").cast(pa.int64())).as_py()
-    if batch.num_rows and times["max"] - times["min"] > MAX_DAYS * _DAY_NS:
+    if batch.num_rows and times["max"] - times["min"] > MAX_DAYS * DAY_NS:
         raise InvalidBatch(f"{kind}: times more than {MAX_DAYS} days apart")
 
 
 def file_statement(kind: str, token: str, file: str) -> str:
     """The INSERT for a batch that `as_stored` has named, as a block in a file, to be run by `Session.insert`."""
-    columns = insert_columns(KINDS[kind])
     settings = f"insert_deduplication_token = {text(token)}"
-    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({columns}) FROM INFILE {text(file)} SETTINGS {settings} FORMAT Native"
+    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({_columns(kind)}) FROM INFILE {text(file)} SETTINGS {settings} FORMAT Native"
 
 
 def native_statement(kind: str) -> str:
     """The INSERT for a batch that `as_stored` has named, to be run by `Connection.insert`; its token is a setting."""
-    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({insert_columns(KINDS[kind])}) VALUES"
+    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({_columns(kind)}) VALUES"
 
 
 def as_stored(kind: str, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch, its columns named as the table inserts them."""
-    return batch.rename_columns([name for name, _ in stored_types(kind)])
+    """The batch, marked (`joining`) or not, its columns named as the table inserts them."""
+    return batch.rename_columns([name for name, _ in stored_types(kind)[: batch.num_columns]])
 
 
 @cache
 def stored_types(kind: str) -> tuple[tuple[str, str], ...]:
     """Names and types of the columns that the table inserts."""
-    return tuple((stored_name(column), table_columns(column)[0].type) for column in KINDS[kind].columns)
+    return (*((stored_name(column), table_columns(column)[0].type) for column in KINDS[kind].columns), (MARK_GIVEN, "UInt64"))
+
+
+def _columns(kind: str) -> str:
+    return f"{insert_columns(KINDS[kind])}, {quoted(MARK_GIVEN)}"

@@ -46,6 +46,9 @@ class ServerStore(ThreadedStore):
         settings = SERVER_INSERT | {"insert_deduplication_token": token}
         self._connection.insert(batches.native_statement(kind), settings, batches.as_stored(kind, batch))
 
+    def _ask(self, sql: str) -> list[list[str]]:
+        return self._connection.rows(sql)
+
     def _kill(self, session: AnySession, mark: str) -> None:
         if isinstance(session, Session):
             session.kill()

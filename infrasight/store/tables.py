@@ -6,7 +6,7 @@ import re
 
 from infrasight.errors import StoreIncompatible
 from infrasight.schema import KINDS, Kind
-from infrasight.schema.ddl import DATABASE, SCHEMA_VERSION, database_ddl, quoted, table_columns, table_ddl
+from infrasight.schema.ddl import DATABASE, SCHEMA_VERSION, database_ddl, own_columns, quoted, table_columns, table_ddl
 from infrasight.store.session import Rows
 
 
@@ -46,7 +46,7 @@ def _existing(session: Rows) -> dict[str, dict[str, str]]:
 def _additions(kind: Kind, existing: dict[str, str]) -> list[str]:
     """ALTER statements for the columns that are missing, each placed after its predecessor."""
     statements, previous = [], "FIRST"
-    for column in (each for declared in kind.columns for each in table_columns(declared)):
+    for column in (*(each for declared in kind.columns for each in table_columns(declared)), *own_columns()):
         found = existing.get(column.name)
         if found is None:
             statements.append(f"ALTER TABLE {DATABASE}.{quoted(kind.name)} ADD COLUMN {column.ddl()} {previous}")

@@ -6,14 +6,15 @@ import abc
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import pyarrow as pa
 
 from infrasight.errors import QueryFailed, QueryRefused, StoreUnavailable
-from infrasight.store import batches
+from infrasight.store import batches as shapes
+from infrasight.store import joining
 from infrasight.store.gate import Gate
 from infrasight.store.interface import QueryLimits, Store, StoreStatistics
 from infrasight.store.reading import Reading
@@ -46,7 +47,11 @@ class ThreadedStore(Store):
 
     @abc.abstractmethod
     def _write(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
-        """Insert a batch that is checked and has rows. Raises EngineError, StoreError, InvalidBatch."""
+        """Insert a batch that is checked and marked and has rows. Raises EngineError, StoreError, InvalidBatch."""
+
+    @abc.abstractmethod
+    def _ask(self, sql: str) -> list[list[str]]:
+        """The result of a query of ours, asked where `_write` writes. Raises EngineError, StoreError."""
 
     @abc.abstractmethod
     def _connect(self) -> Session:
@@ -67,16 +72,20 @@ class ThreadedStore(Store):
         self._is_open = not self._closed
 
     async def insert(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
+        await self.insert_joined(kind, {token: batch})
+
+    async def insert_joined(self, kind: str, batches: Mapping[str, pa.RecordBatch], doubtful: Collection[str] = ()) -> None:
         self._check_open()
-        batches.check(kind, batch)
+        for batch in batches.values():
+            shapes.check(kind, batch)
         try:
-            if batch.num_rows:
-                await self._in(self._inserting, lambda: self._insert(kind, batch, token))
+            if filled := {token: batch for token, batch in batches.items() if batch.num_rows}:
+                await self._in(self._inserting, lambda: self._insert(kind, filled, doubtful))
         except StoreUnavailable:
             self._statistics.insert_failures += 1
             raise
-        self._statistics.batches[kind] += 1
-        self._statistics.rows[kind] += batch.num_rows
+        self._statistics.batches[kind] += len(batches)
+        self._statistics.rows[kind] += sum(batch.num_rows for batch in batches.values())
 
     async def query(self, sql: str, *, format: str = "JSONEachRow", limits: QueryLimits = QueryLimits()) -> AsyncIterator[bytes]:  # noqa: B008 - frozen
         gate = self._check_open()
@@ -129,10 +138,13 @@ class ThreadedStore(Store):
                 raise StoreUnavailable(f"store {self._name}: {error}") from error
             raise
 
-    def _insert(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
+    def _insert(self, kind: str, batches: Mapping[str, pa.RecordBatch], doubtful: Collection[str]) -> None:
         started = time.monotonic()
         try:
-            self._write(kind, batch, token)
+            asked = {token: batch for token, batch in batches.items() if token in doubtful}
+            there = joining.present(self._ask(joining.question(kind, asked))) if asked else ()
+            if incoming := joining.joined(batches, there):
+                self._write(kind, *incoming)
         except EngineError as error:
             raise StoreUnavailable(f"store {self._name}: {error}") from error
         finally:

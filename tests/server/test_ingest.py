@@ -96,7 +96,7 @@ async def test_a_full_server_makes_the_node_wait_and_loses_nothing() -> None:
     store = MemoryStore()
     store.gate.clear()
     batches = [message(seq, rows=2_000) for seq in range(200)]
-    async with Running(store, ingest_bytes=1 << 20) as running, running.client() as client, client.ship(HELLO) as shipment:
+    async with Running(store, ingest_bytes=2 << 20) as running, running.client() as client, client.ship(HELLO) as shipment:
 
         async def send() -> None:
             for each in batches:

@@ -24,6 +24,7 @@ from infrasight.store import QueryLimits, Store, batches, open_store
 from infrasight.store.addresses import parse
 from infrasight.store.connection import Connection
 from infrasight.store.http import Session
+from infrasight.store.joining import joined
 from infrasight.store.session import EngineError
 from tests.store import samples
 from tests.store.clickhouse import PASSWORD, ClickHouse, older_tables
@@ -47,7 +48,9 @@ def connected(url: str, *kinds: str) -> Iterator[Connection]:
 
 
 def insert(connection: Connection, kind: str, batch: pa.RecordBatch, **settings: str) -> None:
-    connection.insert(batches.native_statement(kind), settings, batches.as_stored(kind, batch))
+    marked = joined({"t": batch})
+    assert marked is not None
+    connection.insert(batches.native_statement(kind), settings, batches.as_stored(kind, marked[0]))
 
 
 def count(connection: Connection, kind: str = "open") -> int:

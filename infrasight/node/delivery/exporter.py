@@ -102,8 +102,8 @@ class Exporter(Actor):
 
     async def _send(self, shipment: Shipment) -> None:
         while not (self._drained and not len(self.window)):
-            for batch in self.window.to_send():
-                await shipment.send(Message(batch.seq, batch.kind, batch.rows, batch.payload, batch.oldest_ns, batch.more))
+            for batch, fresh in self.window.to_send():
+                await shipment.send(Message(batch.seq, batch.kind, batch.rows, batch.payload, batch.oldest_ns, batch.more, fresh))
             if self._drained or not self.window.open:
                 self._changed.clear()
                 await self._changed.wait()

@@ -20,7 +20,8 @@ class Window:
         self._held: OrderedDict[int, list[Encoded]] = OrderedDict()
         self._growing: dict[int, int] = {}
         """Bytes so far of those that lack their end."""
-        self._unsent: deque[Encoded] = deque()
+        self._unsent: deque[tuple[Encoded, bool]] = deque()
+        """Each with whether it was never given out before."""
         self.bytes = 0
         self.acknowledged: dict[str, int] = {}
         """Rows stored, by kind."""
@@ -38,22 +39,23 @@ class Window:
     def add(self, piece: Encoded) -> None:
         """Take a batch in, or a piece of one; it is next to be sent after those before it."""
         self._held.setdefault(piece.seq, []).append(piece)
-        self._unsent.append(piece)
+        self._unsent.append((piece, True))
         self.bytes += piece.weight()
         before = self._growing.pop(piece.seq, 0)
         if piece.more:
             self._growing[piece.seq] = before + piece.weight()
 
-    def to_send(self) -> Iterator[Encoded]:
-        """What is to be sent now, oldest first; each is given out once, until `resend`."""
+    def to_send(self) -> Iterator[tuple[Encoded, bool]]:
+        """What is to be sent now, oldest first, each with whether this is the first time; each is given out once, until `resend`."""
         while self._unsent:
-            piece = self._unsent.popleft()
+            piece, fresh = self._unsent.popleft()
             if piece.seq in self._held:
-                yield piece
+                yield piece, fresh
 
     def resend(self) -> None:
         """After a new connection: send again all that are held."""
-        self._unsent = deque(piece for pieces in self._held.values() for piece in pieces)
+        never = {id(piece) for piece, fresh in self._unsent if fresh}
+        self._unsent = deque((piece, id(piece) in never) for pieces in self._held.values() for piece in pieces)
 
     def settle(self, seq: int, stored: bool) -> list[Encoded]:
         """An acknowledgement: the batch, in its pieces, is done with, stored or refused for good. Nothing when it was not held whole (an

@@ -111,7 +111,9 @@ async def test_what_was_not_acknowledged_is_sent_again(way: str, server: GrpcSer
     await bench.put(6)
     await bench.end()
     assert collector.seqs() == [[1, 2, 3, 4, 5], [2, 4, 5, 6]]
-    assert [bytes(batch) for batch in collector.batches[1][:3]] == [bytes(batch) for batch in collector.batches[0] if batch.seq in (2, 4, 5)]
+    assert [batch.arrow for batch in collector.batches[1][:3]] == [batch.arrow for batch in collector.batches[0] if batch.seq in (2, 4, 5)]
+    assert [batch.fresh for batch in collector.batches[0]] == [True] * 5
+    assert [(batch.seq, batch.fresh) for batch in collector.batches[1]] == [(2, False), (4, False), (5, False), (6, True)]
     assert {hello.epoch for hello in collector.hellos} == {7}
     assert bench.exporter.window.acknowledged == {"open": 60}
 

@@ -13,7 +13,7 @@ def encoded(seq: int, *, kind: str = "open", rows: int = 1, size: int = 10, more
 
 
 def seqs(window: Window) -> list[int]:
-    return [batch.seq for batch in window.to_send()]
+    return [batch.seq for batch, _ in window.to_send()]
 
 
 def test_each_is_sent_once_and_in_order() -> None:
@@ -31,7 +31,7 @@ def test_after_a_new_connection_all_that_are_held_are_sent_again() -> None:
     for seq in (1, 2, 3, 4):
         window.add(encoded(seq))
     sending = window.to_send()
-    assert [next(sending).seq, next(sending).seq] == [1, 2]
+    assert [next(sending)[0].seq, next(sending)[0].seq] == [1, 2]
     window.settle(1, stored=True)
     window.resend()
     assert seqs(window) == [2, 3, 4]
@@ -41,12 +41,12 @@ def test_pieces_are_sent_as_they_come_and_again_from_the_first() -> None:
     window = Window(100)
     pieces = [encoded(1, rows=2, more=True), encoded(2, rows=3), encoded(1, rows=5, more=True), encoded(1, rows=0, size=0)]
     window.add(pieces[0])
-    assert list(window.to_send()) == pieces[:1]
+    assert list(window.to_send()) == [(pieces[0], True)]
     for piece in pieces[1:]:
         window.add(piece)
-    assert list(window.to_send()) == pieces[1:]
+    assert list(window.to_send()) == [(piece, True) for piece in pieces[1:]]
     window.resend()
-    assert list(window.to_send()) == [pieces[0], pieces[2], pieces[3], pieces[1]]
+    assert list(window.to_send()) == [(pieces[0], False), (pieces[2], False), (pieces[3], False), (pieces[1], False)]
     assert window.settle(1, stored=True) == [pieces[0], pieces[2], pieces[3]]
     assert (window.acknowledged, window.held_rows()) == ({"open": 7}, {"open": 3})
 
@@ -150,7 +150,7 @@ class AnyLife(RuleBasedStateMachine):
     @rule()
     def reconnect(self) -> None:
         self.window.resend()
-        assert list(self.window.to_send()) == [piece for pieces in self.held.values() for piece in pieces]
+        assert [piece for piece, _ in self.window.to_send()] == [piece for pieces in self.held.values() for piece in pieces]
 
     @rule()
     def send(self) -> None:

@@ -568,6 +568,11 @@ class Batch(betterproto2.Message):
     each piece comes. The last piece may hold no events, and then no `arrow`.
     """
 
+    fresh: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    """
+    This message is sent for the first time. Whether it has a batch that ends with any other message, the server asks its store first.
+    """
+
 
 default_message_pool.register_message("infrasight.v1", "Batch", Batch)
 
