@@ -1,7 +1,7 @@
 """How a server is wired: actors, edges, and what is known about them.
 
     (nodes) ~~ gRPC ~~ ingest >> router >> writer ~~ (store)
-                                        >> live ~~ gRPC ~~ (subscribers)
+            ~~ gRPC ~~ original >>      >> live ~~ gRPC ~~ (subscribers)
 
 Each >> is an Edge; ~~ leads out of the process or to what is no actor.
 """
@@ -18,6 +18,7 @@ from infrasight.server.answers import Answers
 from infrasight.server.ingest import Ingest
 from infrasight.server.live import Live
 from infrasight.server.nodes import Nodes
+from infrasight.server.original import Original
 from infrasight.server.router import Router
 from infrasight.server.session import Delivery, News
 from infrasight.server.writer import Writer
@@ -40,19 +41,21 @@ class Server:
         self.nodes = Nodes()
         self.live = Live(to_live)
         self.ingest = Ingest(arrived, self.nodes, self.live)
+        self.original = Original(arrived, self.nodes)
         self.router = Router(arrived, to_store, to_live, wanted=self.live.wanted)
         self.writer = Writer(to_store, store)
         self.graph = Graph(
             "server",
-            [self.ingest, self.router, self.writer, self.live],
+            [self.ingest, self.original, self.router, self.writer, self.live],
             [
                 Edge(arrived, "ingest", "router"),
+                Edge(arrived, "original", "router"),
                 Edge(to_store, "router", "writer"),
                 Edge(to_live, "router", "live"),
             ],
         )
         self.answers = Answers(store, self.live, self.status)
-        self.services = (self.ingest, self.answers)
+        self.services = (self.ingest, self.original, self.answers)
         self._started = time.monotonic()
 
     @property
