@@ -215,7 +215,7 @@ def _returned(said: Said) -> int:
 
 
 def _execve(said: Said) -> list[Values]:
-    return [(_returned(said), _text(said, "filename"), True)]
+    return [(_returned(said), _text(said, "filename"), 1)]
 
 
 def _open(said: Said) -> list[Values]:
@@ -312,7 +312,7 @@ def _counted(said: Said, name: str) -> int:
 
 
 def _resource(said: Said) -> list[Values]:
-    return [(*(_counted(said, name) for name in _COUNTERS.values()), not said.get("is_active"))]
+    return [(*(_counted(said, name) for name in _COUNTERS.values()), int(not said.get("is_active")))]
 
 
 def _call(number: int, count: int) -> Values:

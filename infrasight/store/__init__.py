@@ -7,7 +7,7 @@ Belongs here: what is said to ClickHouse, how it is opened, migrated, written on
     locations.py   open_store: from a URL to an engine
     threads.py     ThreadedStore: what is the same for every engine
       batches.py     a batch, checked and shaped for its table
-      tables.py      database and tables, created and migrated
+      tables.py      database and tables, created and migrated; views.py: the original's tables, which are views of them
       session.py     what the others need of an engine; its errors made ours
       reading.py     a query, from its text to the last chunk
       gate.py        what a query may be, judged on ClickHouse's own parse of it
