@@ -18,7 +18,8 @@ ORIGINAL_DATABASE = "audit"
 MARK = "InfraSight view "
 """What the comment of a view of ours begins with; a hash of what it is follows."""
 
-_PAIRS = "arrayMap(label -> (substring(label, 1, position(label, '=') - 1), substring(label, position(label, '=') + 1)), container_labels)"
+_EQUALS = "position(concat(label, '='), '=')"
+_PAIRS = f"arrayMap(label -> (substring(label, 1, {_EQUALS} - 1), substring(label, {_EQUALS} + 1)), container_labels)"
 _JSON = f"toValidUTF8(toJSONString(CAST({_PAIRS}, 'Map(String, String)')))"
 
 _COMMON: dict[str, tuple[str, str]] = {
@@ -53,7 +54,10 @@ _CALL: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of a view that are of one kind: `own` is its further columns, in terms of the kind's."""
+    """The rows of a view that are of one kind: `own` is its further columns, in terms of the kind's.
+
+    To ClickHouse the name of a column of ours that a column of the view has too, but for another value, is the latter: `event.NAME` is ours.
+    """
 
     kind: str
     own: Mapping[str, str]
@@ -100,7 +104,7 @@ class View:
         what |= {"event_type": text(part.kind)} if self.calls else {}
         what |= part.own
         columns = ", ".join(f"{what[name]} AS {quoted(name)}" for name, _ in self.columns)
-        return f"SELECT {columns} FROM {source}{f' WHERE {part.where}' if part.where else ''}"
+        return f"SELECT {columns} FROM {source} AS event{f' WHERE {part.where}' if part.where else ''}"
 
 
 def _by_process(kind: str) -> str:
@@ -128,7 +132,7 @@ def _ends(kind: str, name: str) -> Part:
 def _request() -> str:
     """The number of a request, of which we keep the name, or the number where it has none."""
     names, numbers = ", ".join(text(name) for name in REQUESTS.values()), ", ".join(str(number) for number in REQUESTS)
-    return f"transform(request, [{names}], [{numbers}], toInt64OrZero(request))"
+    return f"transform(event.request, [{names}], [{numbers}], toInt64OrZero(event.request))"
 
 
 _ADDRESSES = ("saddr_ipv4", "daddr_ipv4", "sport", "dport", "saddr_ipv6", "daddr_ipv6")
@@ -154,7 +158,7 @@ VIEWS: tuple[View, ...] = (
     View(
         "ptrace_events",
         {"request": "Int64", "target_pid": "Int64", "addr": "UInt64", "data": "UInt64", "request_name": "String"},
-        (Part("ptrace", {"request": _request(), "target_pid": "target_pid", "addr": "addr", "data": "data", "request_name": "request"}),),
+        (Part("ptrace", {"request": _request(), "target_pid": "target_pid", "addr": "addr", "data": "data", "request_name": "event.request"}),),
     ),
     View(
         "mmap_events",
