@@ -131,10 +131,10 @@ QUERIES = {
 }
 
 
-@pytest.mark.parametrize(("sql", "right"), QUERIES.values(), ids=QUERIES)
-async def test_queries_as_dashboards_make_them_are_right(filled: Store, sql: str, right: object) -> None:
-    rows = (await ask(filled, sql, "TSVRaw")).splitlines()
-    assert right(rows) if callable(right) else rows == right
+async def test_queries_as_dashboards_make_them_are_right(filled: Store) -> None:
+    for name, (sql, right) in QUERIES.items():
+        rows = (await ask(filled, sql, "TSVRaw")).splitlines()
+        assert right(rows) if callable(right) else rows == right, (name, rows)
 
 
 async def test_columns_and_types_are_the_original_s(store: Store) -> None:
@@ -173,7 +173,8 @@ async def test_labels_that_are_no_object_are_none_and_spoil_no_query(store: Stor
     found = await ask(store, "SELECT container_labels_json FROM audit.tracing_events ORDER BY monotonic_ts_enter_ns", "TSVRaw")
     bad = "\ufffd"
     assert found.splitlines() == [
-        *("{}", '{"noname":""}', '{"":""}', f'{{"{bad}":"{bad}"}}', '{"a":"1","a":{"b":"2"}}', '{"a":"{\\"b\\": \'c\'\\\\}"}', "{}", '{"x":"\u017e"}'),
+        *("{}", '{"noname":""}', '{"":""}', f'{{"{bad}":"{bad}"}}', '{"a":"1","a":{"b":"2"}}'),
+        *('{"a":"{\\"b\\": \'c\'\\\\}"}', "{}", '{"x":"\u017e"}'),
     ]
 
 
