@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 
-from infrasight.metrics import Sample, counter, gauge, of_graph, of_process
+from infrasight.metrics import Sample, counter, gauge, histogram, of_graph, of_process
 from infrasight.node.delivery.exporter import Exporter
 from infrasight.node.graph import Node
 from infrasight.schema.kinds import LOSS_REASONS, PROBES
@@ -37,6 +37,7 @@ def samples(node: Node, crashes: Mapping[str, int]) -> Iterator[Sample]:
     yield from _containers(node)
     if node.exporter:
         yield from _delivery(node.exporter)
+    yield from _original(node)
 
 
 def _containers(node: Node) -> Iterator[Sample]:
@@ -58,3 +59,26 @@ def _delivery(exporter: Exporter) -> Iterator[Sample]:
         yield counter("infrasight_rows_stored_total", "Rows acknowledged as stored.", rows, kind=kind)
     for kind, rows in exporter.window.rejected.items():
         yield counter("infrasight_rows_rejected_total", "Rows that the server refused for good.", rows, kind=kind)
+
+
+def _original(node: Node) -> Iterator[Sample]:
+    """What is above, by the names that the original InfraSight's agent has for it (docs/COMPATIBILITY.md)."""
+    for probe, events in node.reader.events.items():
+        yield counter("infrasight_tracer_events_total", "Events read from the kernel.", events, tracer=probe)
+    for (probe, reason), lost in node.reader.lost.items():
+        yield counter("infrasight_tracer_errors_total", "Events lost in the kernel.", lost, tracer=probe, type=reason)
+    asked = {"container": (node.enricher.containers.hits, node.enricher.containers.misses)}
+    asked["cgroup"] = node.enricher.cgroups.hits, node.enricher.cgroups.misses
+    if node.reverse:
+        asked["dns"] = node.reverse.known, node.reverse.unknown
+    for source, (hits, misses) in asked.items():
+        yield counter("infrasight_enricher_cache_hits_total", "Times that something was asked for and known.", hits, source=source)
+        yield counter("infrasight_enricher_cache_misses_total", "Times that something was asked for and not known.", misses, source=source)
+    if not node.exporter:
+        return
+    sending = node.exporter.sending
+    for status, counts in {"success": sending.stored, "error": sending.failed}.items():
+        for kind, batches in counts.items():
+            yield counter("infrasight_grpc_messages_sent_total", "Batches sent, by how that went.", batches, tracer=kind, status=status)
+    for kind, observed in sending.latency.items():
+        yield histogram("infrasight_grpc_send_latency_seconds", "From sending a batch to its acknowledgement as stored.", observed, tracer=kind)

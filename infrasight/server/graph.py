@@ -1,7 +1,7 @@
 """How a server is wired: actors, edges, and what is known about them.
 
     (nodes) ~~ gRPC ~~ ingest >> router >> writer >> ledger; writer and ledger ~~ (store)
-                                        >> live ~~ gRPC ~~ (subscribers)
+            ~~ gRPC ~~ original >>      >> live ~~ gRPC ~~ (subscribers)
 
 Each >> is an Edge; ~~ leads out of the process or to what is no actor.
 """
@@ -19,6 +19,7 @@ from infrasight.server.ingest import Ingest
 from infrasight.server.ledger import Entry, Ledger
 from infrasight.server.live import Live
 from infrasight.server.nodes import Nodes
+from infrasight.server.original import Original
 from infrasight.server.router import Router
 from infrasight.server.session import Delivery, News
 from infrasight.server.writer import Writer
@@ -44,21 +45,23 @@ class Server:
         self.nodes = Nodes()
         self.live = Live(to_live)
         self.ingest = Ingest(arrived, self.nodes, self.live)
+        self.original = Original(arrived, self.nodes)
         self.router = Router(arrived, to_store, to_live, wanted=self.live.wanted)
         self.writer = Writer(to_store, to_ledger, store, hold_bytes=max(1, ingest_bytes // 4))
         self.ledger = Ledger(to_ledger, store, self.nodes)
         self.graph = Graph(
             "server",
-            [self.ingest, self.router, self.writer, self.ledger, self.live],
+            [self.ingest, self.original, self.router, self.writer, self.ledger, self.live],
             [
                 Edge(arrived, "ingest", "router"),
+                Edge(arrived, "original", "router"),
                 Edge(to_store, "router", "writer"),
                 Edge(to_live, "router", "live"),
                 Edge(to_ledger, "writer", "ledger"),
             ],
         )
         self.answers = Answers(store, self.live, self.status)
-        self.services = (self.ingest, self.answers)
+        self.services = (self.ingest, self.original, self.answers)
         self._started = time.monotonic()
 
     @property

@@ -9,7 +9,7 @@ Belongs here: what is said to ClickHouse, how it is opened, migrated, written on
       batches.py     a batch, checked and named for its table
       joining.py     several batches as one insert, each in its table once
       blocks.py      a batch as a block of the Native format, straight from Arrow's buffers
-      tables.py      database and tables, created and migrated
+      tables.py      database and tables, created and migrated; views.py: the original's tables, which are views of them
       session.py     what the others need of an engine; its errors made ours
       reading.py     a query, from its text to the last chunk
       gate.py        what a query may be, judged on ClickHouse's own parse of it

@@ -8,6 +8,7 @@ from infrasight.errors import StoreIncompatible
 from infrasight.schema import KINDS, Kind
 from infrasight.schema.ddl import DATABASE, SCHEMA_VERSION, database_ddl, own_columns, quoted, table_columns, table_ddl
 from infrasight.store.session import Rows
+from infrasight.store.views import make_views
 
 
 def migrate(session: Rows) -> list[str]:
@@ -23,7 +24,7 @@ def migrate(session: Rows) -> list[str]:
         statements += [table_ddl(kind)] if columns is None else _additions(kind, columns)
     for statement in statements:
         session.execute(statement)
-    return statements
+    return statements + make_views(session)
 
 
 def _check_version(session: Rows) -> None:

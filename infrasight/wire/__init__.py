@@ -10,6 +10,7 @@ making both safe against whatever comes from the other side. Does not belong her
     service.py          a gRPC service's base class and the stream its methods get
     server.py           a listening gRPC server that survives anything and drains before it closes
     channel.py          a client's connection and calls
+    original.py         the contract of the original InfraSight's agents
     local.py            calls to services of others, on unix sockets of this machine
     containerd.py       the messages of one of them
     status.py           our exceptions as gRPC statuses and back

@@ -163,6 +163,8 @@ class _Protocol(H2Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.connection._connection.update_settings({SettingCodes.MAX_FRAME_SIZE: FRAME_BYTES})
+        # From now on, not once h2 has seen it acknowledged: the first such frame may come in one read with the acknowledgement.
+        self.connection._connection.max_inbound_frame_size = FRAME_BYTES
         self.connection.flush()
         self._owner.protocols.add(self)
         if len(self._owner.protocols) > MAX_CONNECTIONS:

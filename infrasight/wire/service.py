@@ -43,8 +43,12 @@ class ServerStream(Generic[Request, Response]):
     async def receive(self) -> Request | None:
         """The next message, None when the other side will send no more. InvalidRequest when it is malformed or longer than the service
         allows."""
-        data = await read_message(self._stream._stream, self._max_bytes)
+        data = await self.receive_bytes()
         return None if data is None else parse(data, self._request)
+
+    async def receive_bytes(self) -> bytes | None:
+        """The same, not read as protobuf: a message that is no message ends nothing."""
+        return await read_message(self._stream._stream, self._max_bytes)
 
     async def request(self) -> Request:
         """The only message of a call that has one. InvalidRequest when there is none."""

@@ -34,6 +34,7 @@ async def test_status_tells_it_all(running: Running) -> None:
     assert node.last_batch_unix_ns > node.last_oldest_unix_ns == 5
     assert {(edge.source, edge.target): edge.accepted for edge in status.edges} == {
         ("ingest", "router"): 2,
+        ("original", "router"): 2,  # the same mailbox
         ("router", "writer"): 2,
         ("router", "live"): 2,
         ("writer", "ledger"): 2,

@@ -10,6 +10,7 @@ import time
 from infrasight.actors import Actor, Mailbox
 from infrasight.client import Client, Shipment
 from infrasight.errors import InvalidRequest, MailboxClosed, Unreachable, WireError
+from infrasight.node.delivery.sending import Sending
 from infrasight.node.delivery.window import Window
 from infrasight.node.flow import Attention, Encoded
 from infrasight.wire import AckVerdict, Hello
@@ -55,6 +56,7 @@ class Exporter(Actor):
         self._drained = False
         self._changed = asyncio.Event()
         self.window = Window(WINDOW_BYTES)
+        self.sending = Sending()
         self.connected = False
         self.lag_s = 0.0
         """Age of the oldest event of the last acknowledged batch when the acknowledgement came."""
@@ -90,6 +92,7 @@ class Exporter(Actor):
                 await asyncio.wait((acks, sends), return_when=asyncio.FIRST_EXCEPTION)
             finally:
                 self._attend(False)
+                self.sending.broken()
                 acks.cancel()
                 sends.cancel()
                 results = await asyncio.gather(acks, sends, return_exceptions=True)
@@ -103,6 +106,7 @@ class Exporter(Actor):
     async def _send(self, shipment: Shipment) -> None:
         while not (self._drained and not len(self.window)):
             for batch, fresh in self.window.to_send():
+                self.sending.sent(batch.seq, batch.kind)
                 await shipment.send(Message(batch.seq, batch.kind, batch.rows, batch.payload, batch.oldest_ns, batch.more, fresh))
             if self._drained or not self.window.open:
                 self._changed.clear()
@@ -118,6 +122,7 @@ class Exporter(Actor):
         async for ack in shipment:
             if ack.verdict is AckVerdict.RETRY:
                 raise _Retry(ack.retry_after_ms / 1000)
+            self.sending.settled(ack.seq, ack.verdict is AckVerdict.OK)
             pieces = self.window.settle(ack.seq, stored=ack.verdict is AckVerdict.OK)
             if pieces and ack.verdict is AckVerdict.OK:
                 self.lag_s = max(0.0, (time.time_ns() - pieces[0].oldest_ns) / 1e9)
