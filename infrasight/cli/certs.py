@@ -88,9 +88,9 @@ def _token(options: CertsTokenOptions) -> tuple[list[str], int]:
     if options.name != "*" or options.role.value != "node":
         _file_name(options.name)
     directory_for(options.dir)
-    known, file = options.dir / TOKENS, options.dir / f"token-{options.role.value}-{quote(options.name, safe='')}"
     token = _PREFIX + secrets.token_urlsafe(32)
     line = f"{hashlib.sha256(token.encode()).hexdigest()} {options.role.value} {options.name}\n"
+    known, file = options.dir / TOKENS, options.dir / _token_name(line)
     before = _read(known)
     write_new(file, f"{token}\n".encode(), secret=True)
     written_anew(known, before + line.encode(), secret=True)
@@ -106,12 +106,12 @@ def _renew(options: CertsRenewOptions) -> tuple[list[str], int]:
 
 def _revoke(options: CertsRevokeOptions) -> tuple[list[str], int]:
     name = _stem(options.name)
-    token, known = options.dir / name, options.dir / TOKENS
-    if name.startswith("token-") and token.exists():
-        digest = hashlib.sha256(_read(token).strip()).hexdigest().encode()
-        kept = [line for line in _read(known).splitlines(keepends=True) if not line.startswith(digest)]
-        written_anew(known, b"".join(kept), secret=True)
-        token.unlink(missing_ok=True)
+    known = options.dir / TOKENS
+    lines = _read(known).decode("utf-8", "surrogateescape").splitlines(keepends=True)
+    kept = [line for line in lines if _token_name(line) != name]
+    if kept != lines:
+        written_anew(known, "".join(kept).encode("utf-8", "surrogateescape"), secret=True)
+        (options.dir / name).unlink(missing_ok=True)
         return [f"{known}: without {name}; what is connected with it stays until it ends"], 0
     return [f"{_authority(options).revoke(name)}: {name} is revoked; what is connected with it stays until it ends"], 0
 
@@ -119,8 +119,8 @@ def _revoke(options: CertsRevokeOptions) -> tuple[list[str], int]:
 def _show(options: CertsShowOptions) -> tuple[list[str], int]:
     found = list(_authority(options).found()) if any(options.dir.glob("*.pem")) else []
     lines = [f"{each.file.stem:<32} until {each.until:%Y-%m-%d}  {each.problem or 'good':<8} {', '.join(each.names)}" for each in found]
-    tokens = [line.split() for line in _read(options.dir / TOKENS).decode("utf-8", "replace").splitlines()]
-    lines += [f"{f'token-{line[1]}-{line[2]}':<32} a token" for line in tokens if len(line) == 3]
+    tokens = map(_token_name, _read(options.dir / TOKENS).decode("utf-8", "replace").splitlines())
+    lines += [f"{name:<32} a token" for name in tokens if name]
     if not lines:
         raise CommandLineError(f"{options.dir} holds no certificates and no tokens (`infrasight certs init` begins)")
     return lines, 1 if any(each.problem == "expired" for each in found) else 0
@@ -176,6 +176,12 @@ def _stem(name: str) -> str:
     if "/" in name:
         raise CommandLineError(f"{name!r:.64}: only the name, as `infrasight certs show` has it; --dir says where")
     return name.removesuffix(".pem").removesuffix(".key")
+
+
+def _token_name(line: str) -> str:
+    """What the token of a line of `tokens` is called, and its file; nothing for another line."""
+    words = line.split()
+    return f"token-{words[1]}-{quote(words[2], safe='')}" if len(words) == 3 and words[0] != "#" else ""
 
 
 def _read(file: Path) -> bytes:

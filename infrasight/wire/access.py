@@ -34,7 +34,7 @@ class Principal:
 
     def check_node(self, node: str) -> None:
         """Whether it may ship as `node`. AccessDenied otherwise."""
-        if self.names is not None and node not in self.names and node.lower() not in self.names:
+        if self.names is not None and node not in self.names:
             raise AccessDenied(f"{self.shown} may not ship as {node[:64]!r}")
 
 
@@ -74,7 +74,7 @@ def of_certificate(certificate: Mapping[str, Any]) -> Principal | None:
         if len(said) > 1 and {each.value for each, _ in said} != {Role.NODE.value}:
             return None
         return Principal(role, f"{role.value} {name!r}", frozenset(each for _, each in said) if role is Role.NODE else None)
-    hosts = sorted({value.lower() for kind, value in names if kind == "DNS" and "*" not in value})
+    hosts = sorted({value for kind, value in names if kind == "DNS" and "*" not in value})
     return Principal(Role.NODE, f"node {hosts[0]!r}", frozenset(hosts)) if hosts else None
 
 
