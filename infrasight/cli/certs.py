@@ -21,6 +21,7 @@ from infrasight.cli.options import (
     CertsShowOptions,
     CertsTokenOptions,
     CertsUserOptions,
+    Holder,
 )
 from infrasight.cli.private import directory_for, write_new, written_anew
 from infrasight.cli.screen import write
@@ -39,16 +40,21 @@ _HOST = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(\.(?!-)[A-Za-z0-9-]{1,63})*")
 
 def run(options: CertsOptions) -> int:
     """Do what the options are of; the exit status."""
-    lines, status = _ACTIONS[type(options)](options)
+    try:
+        lines, status = _ACTIONS[type(options)](options)
+    except ModuleNotFoundError as error:
+        if error.name != "cryptography":
+            raise
+        raise CommandLineError("certificates are made with the Python package cryptography: pip install 'infrasight[server]'") from None
     write(line + "\n" for line in lines)
     return status
 
 
 def _init(options: CertsInitOptions) -> tuple[list[str], int]:
     directory_for(options.dir)
-    from infrasight.cli.authority import CA, CA_KEY, CLIENTS
+    from infrasight.cli.authority import CA, CA_KEY, CLIENTS, Authority  # only what makes certificates pays for cryptography
 
-    _authority_class().create(options.dir, "InfraSight fleet", options.days)
+    Authority.create(options.dir, "InfraSight fleet", options.days)
     return [
         f"{options.dir / CA}: for everybody, --tls-ca",
         f"{options.dir / CLIENTS}: for servers, --tls-client-ca",
@@ -85,8 +91,9 @@ def _client(options: CertsOptions, role: str, name: str, days: int, use: str) ->
 
 def _token(options: CertsTokenOptions) -> tuple[list[str], int]:
     """The token goes into a file and nowhere else: not to the screen, which others may see or keep."""
-    if options.name != "*" or options.role.value != "node":
-        _file_name(options.name)
+    _file_name(options.name)
+    if options.name == "*" and options.role is not Holder.NODE:
+        raise CommandLineError("* is no name but for nodes")
     directory_for(options.dir)
     token = _PREFIX + secrets.token_urlsafe(32)
     line = f"{hashlib.sha256(token.encode()).hexdigest()} {options.role.value} {options.name}\n"
@@ -138,16 +145,10 @@ _ACTIONS: dict[type[CertsOptions], Callable[[Any], tuple[list[str], int]]] = {
 }
 
 
-def _authority_class() -> type[Authority]:
-    try:
-        from infrasight.cli.authority import Authority
-    except ModuleNotFoundError:
-        raise CommandLineError("certificates are made with the Python package cryptography: pip install 'infrasight[server]'") from None
-    return Authority
-
-
 def _authority(options: CertsOptions) -> Authority:
-    return _authority_class().load(options.dir)
+    from infrasight.cli.authority import Authority
+
+    return Authority.load(options.dir)
 
 
 def _said(issued: tuple[Path, Path], use: str) -> list[str]:

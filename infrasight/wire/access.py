@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from infrasight.errors import AccessDenied
 
 _FLEET = "spiffe://fleet/infrasight"
+_URI = re.compile(r"spiffe://[A-Za-z0-9._-]+/infrasight/(?P<role>node|reader|admin)/(?P<name>[^/?#]+)")
 
 
 class Role(enum.Enum):
@@ -79,11 +81,5 @@ def of_certificate(certificate: Mapping[str, Any]) -> Principal | None:
 
 
 def _of_uri(text: str) -> tuple[Role, str] | None:
-    parts = urlsplit(text)
-    path = parts.path.split("/")
-    if parts.scheme != "spiffe" or len(path) != 4 or path[:2] != ["", "infrasight"] or not path[3]:
-        return None
-    try:
-        return Role(path[2]), unquote(path[3])
-    except ValueError:
-        return None
+    match = _URI.fullmatch(text)
+    return (Role(match["role"]), unquote(match["name"])) if match else None
