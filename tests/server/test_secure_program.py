@@ -82,6 +82,10 @@ async def test_everybody_gets_what_is_theirs_over_tls(tmp_path: Path, certs: Pat
             assert secret not in said + "".join(process.said)
             assert secret.encode() not in seen
         assert "refused 127.0.0.1:" in said
+        (tmp_path / "kept").mkdir()
+        (tmp_path / "kept" / "store").symlink_to(tmp_path / "data")
+        there = ["--data-dir", str(tmp_path / "kept")]
+        assert await command("query", "SELECT count() AS n FROM open", "-o", "csv", *there, **variables) == (0, '"n"\n10\n', "")
         assert "Traceback" not in said
 
 
