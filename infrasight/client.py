@@ -8,6 +8,8 @@
             async for event in events:
                 print(event.execve.comm, event.execve.argv)
 
+    Client("events.example", credentials=Credentials(tls_ca=Path("ca.pem"), token_file=Path("token")))      # over TLS
+
 Every failure is an `infrasight.errors.InfraSightError` with one line: `Unreachable`, `Disconnected`, `QueryRefused`, `QueryFailed`, ... A
 client works on the event loop that it was entered on. Install uvloop in your program if you want it; the library does not.
 """
@@ -37,18 +39,28 @@ from infrasight.wire import (
     Welcome,
 )
 from infrasight.wire.channel import Call, Channel
+from infrasight.wire.tls import Credentials
 
-__all__ = ["Client", "Shipment", "Subscription"]
+__all__ = ["Client", "Credentials", "Shipment", "Subscription"]
 
 
 class Client:
     """One connection to a server; any number of calls at a time go over it."""
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 50051, *, insecure: bool = False, answer_within_s: float = 10.0) -> None:
-        """`insecure` allows a `host` that is another machine: nothing is encrypted yet. `answer_within_s` bounds how long a call waits for
-        the server to begin to answer, not how long the answer takes."""
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 50051,
+        *,
+        insecure: bool = False,
+        credentials: Credentials | None = None,
+        answer_within_s: float = 10.0,
+    ) -> None:
+        """`credentials` say whom we trust, which makes it TLS, and who we are: docs/SECURITY.md. `insecure` allows a `host` that is another
+        machine although nothing is encrypted. `answer_within_s` bounds how long a call waits for the server to begin to answer, not how long
+        the answer takes."""
         self._address = host, port
-        self._options: dict[str, Any] = {"insecure": insecure, "answer_within_s": answer_within_s}
+        self._options: dict[str, Any] = {"insecure": insecure, "credentials": credentials, "answer_within_s": answer_within_s}
         self._open: Channel | None = None
 
     async def __aenter__(self) -> Self:

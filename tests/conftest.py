@@ -129,6 +129,7 @@ CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "containerd": (lambda: all(_command(name)() for name in ("containerd", "ctr", "runc")), "apt-get install containerd runc"),
     "podman": (_command("podman"), "apt-get install podman"),
     "ip": (_command("ip"), "apt-get install iproute2"),
+    "openssl": (_command("openssl"), "apt-get install openssl"),
     "pandas": (_module("pandas"), "pip install pandas, which pyarrow makes nanosecond times with"),
     "grpc_tools": (_module("grpc_tools"), "pip install grpcio-tools"),
     "betterproto2_compiler": (_module("betterproto2_compiler"), "pip install betterproto2_compiler"),

@@ -27,7 +27,7 @@ def server(
             "--log-level=info",  # that of the line that says it is ready
         ]
 
-    return Program("server", "infrasight.server", arguments, "infrasight server ready", environ, tuple(lent))
+    return Program("server", "infrasight.server", arguments, "infrasight server ready", _among_themselves(environ), tuple(lent))
 
 
 def node(
@@ -49,7 +49,13 @@ def node(
         told += [f"--probes={','.join(probes)}"] if probes else []
         return told + ([f"--config={config.absolute()}"] if config else [])
 
-    return Program("node", "infrasight.node", arguments, "infrasight node ready", {**environ, "INFRASIGHT_FAMILY": str(family)}, tuple(lent))
+    told_by_environ = _among_themselves(environ) | {"INFRASIGHT_FAMILY": str(family)}
+    return Program("node", "infrasight.node", arguments, "infrasight node ready", told_by_environ, tuple(lent))
+
+
+def _among_themselves(environ: Mapping[str, str]) -> dict[str, str]:
+    """Without what is about TLS and tokens: that is for servers elsewhere, and these talk over loopback."""
+    return {name: value for name, value in environ.items() if not name.startswith(("INFRASIGHT_TLS_", "INFRASIGHT_TOKEN"))}
 
 
 def port_in(file: Path) -> int:

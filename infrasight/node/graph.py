@@ -84,7 +84,15 @@ def build(tracing: Tracing, settings: Settings) -> Node:
         if settings.output == "server":
             hello = Hello(node=settings.node, version=__version__, boot_id=boot, epoch=time.time_ns())
             address = settings.server_addr, settings.server_port
-            exporter = Exporter(encoded, *address, hello, insecure=settings.insecure, reach_within_s=settings.reach_within_s, attention=attention)
+            exporter = Exporter(
+                encoded,
+                *address,
+                hello,
+                insecure=settings.insecure,
+                credentials=settings.credentials,
+                reach_within_s=settings.reach_within_s,
+                attention=attention,
+            )
         end: Actor = exporter or Discarder(encoded)
         actors.append(end)
         edges += [Edge(batches, "enricher", "batcher"), Edge(encoded, "batcher", end.name)]

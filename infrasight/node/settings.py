@@ -10,12 +10,13 @@ from infrasight.errors import SettingsError
 from infrasight.runtimes import USUAL, Place
 from infrasight.schema import PROBES
 from infrasight.settings import option
+from infrasight.trust import Trust
 
 OUTPUTS = ("server", "compact", "json", "none")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Trust):
     """What to trace and where it goes."""
 
     probes: tuple[str, ...] = option(
@@ -31,7 +32,7 @@ class Settings:
     )
     server_addr: str = option("127.0.0.1", env="SERVER_ADDR", help="address of the server")
     server_port: int = option(50051, env="SERVER_PORT", minimum=1, maximum=65535, help="port of the server")
-    insecure: bool = option(False, help="allow a server on another machine although nothing is encrypted yet")
+    insecure: bool = option(False, help="allow a server on another machine although nothing is encrypted")
     node_name: str = option("", env="NODE_NAME", help="name of this node (the host's name, when empty)")
     prometheus_port: int = option(9090, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port for metrics on loopback (0: none)")
     family_pid: int = option(0, env="INFRASIGHT_FAMILY", minimum=0, help="a process that is not traced, nor are its direct children (0: none)")

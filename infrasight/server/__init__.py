@@ -8,6 +8,7 @@ here: how bytes travel (wire/), how ClickHouse is spoken to (store/), what an ev
 
     settings.py   what can be set
     graph.py      the actors and edges above
+    access.py     who may do what: certificates and tokens
     session.py    one node's stream: its hello, its unacknowledged batches
     ingest.py     streams in, deliveries out
     original.py   the same for agents of the original InfraSight; translation.py makes batches of their events

@@ -58,6 +58,7 @@ class Ingest(CollectorService, Actor):
             raise Disconnected("the server is stopping")
         first = await stream.receive()
         hello = check_hello(first.hello if first is not None else None)
+        stream.principal.check_node(hello.node)
         with self._nodes.connected(hello) as node:
             await stream.send(ShipResponse(welcome=Welcome(version=__version__, max_batch_bytes=MAX_BATCH_BYTES)))
             log.info("node %s is connected from %s (version %s, epoch %d)", hello.node, stream.peer, hello.version, hello.epoch)

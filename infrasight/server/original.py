@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from infrasight.actors import Actor, Mailbox
-from infrasight.errors import Disconnected, InvalidRequest, MailboxClosed
+from infrasight.errors import AccessDenied, Disconnected, InvalidRequest, MailboxClosed, WireError
 from infrasight.server.nodes import Node, Nodes
 from infrasight.server.session import Delivery, News, check_hello
 from infrasight.server.translation import MAX_EVENT_BYTES, Gathered, Refused
@@ -81,7 +81,7 @@ class Original(EventCollectorService, Actor):
         if self._stopping.is_set():
             raise Disconnected("the server is stopping")
         with ExitStack() as stack:
-            call = Call(self._outbox, self._nodes, stack, stream.peer)
+            call = Call(self._outbox, self._nodes, stack, stream)
             self._calls.add(call)
             try:
                 yield call
@@ -123,7 +123,7 @@ class Original(EventCollectorService, Actor):
                 self._take(data, call)
                 if call.full:
                     await call.flush()
-        except InvalidRequest as error:
+        except (InvalidRequest, AccessDenied) as error:
             call.refusal = error
         except Exception as error:  # noqa: BLE001 - whatever grpclib raises when the agent is gone: what has come of it is stored all the same
             log.debug("an original agent left: %r", error)
@@ -138,7 +138,7 @@ class Original(EventCollectorService, Actor):
                     await call.flush()
                 elif number % _TAKEN_AT_ONCE == 0:
                     await asyncio.sleep(0)
-        except (ValueError, InvalidRequest) as error:
+        except (ValueError, InvalidRequest, AccessDenied) as error:
             call.refusal = InvalidRequest(f"not a Batch: {error}") if isinstance(error, ValueError) else error
         finally:
             await call.flush()
@@ -154,15 +154,15 @@ class Original(EventCollectorService, Actor):
 class Call:
     """One call of an agent: what has come of it and what became of that. Its node is that of its first event."""
 
-    def __init__(self, outbox: Mailbox[News], nodes: Nodes, stack: ExitStack, peer: str) -> None:
+    def __init__(self, outbox: Mailbox[News], nodes: Nodes, stack: ExitStack, stream: Stream) -> None:
         """`stack`: left when the call is over."""
         self.refused: Counter[str] = Counter()
         """Events that were not taken, by reason."""
-        self.refusal: InvalidRequest | None = None
+        self.refusal: WireError | None = None
         """Why the call ends with an error, if it does."""
         self.over = asyncio.Event()
         """Nothing more is to be read of it: the agent is gone, or the server stops."""
-        self._outbox, self._nodes, self._stack, self._peer = outbox, nodes, stack, peer
+        self._outbox, self._nodes, self._stack, self._stream = outbox, nodes, stack, stream
         self._gathered = Gathered()
         self._full: deque[Gathered] = deque()
         self._waiting: deque[tuple[str, pa.RecordBatch]] = deque()
@@ -198,7 +198,8 @@ class Call:
             hello = check_hello(Hello(node=name.decode(), version=VERSION, boot_id=VERSION))
         except (UnicodeDecodeError, InvalidRequest):
             raise Refused("node_name is none") from None
-        log.info("node %s is connected from %s (an agent of the original)", hello.node, self._peer)
+        self._stream.principal.check_node(hello.node)
+        log.info("node %s is connected from %s (an agent of the original)", hello.node, self._stream.peer)
         return self._stack.enter_context(self._nodes.connected(hello))
 
     async def flush(self) -> None:
@@ -220,7 +221,7 @@ class Call:
         token = f"{self._node.hello.node if self._node else ''}:{VERSION}:{uuid.uuid4().hex}"  # they name no batches: it is never sent again
         self._unsettled += 1
         try:
-            await self._outbox.put(News(kind, rows, Delivery(kind, rows, token, functools.partial(self._settle, rows.num_rows))))
+            await self._outbox.put(News(kind, rows, Delivery(kind, rows, token, functools.partial(self._settle, rows.num_rows), doubtful=False)))
         except BaseException as error:
             self._unsettled -= 1
             if isinstance(error, MailboxClosed):

@@ -14,7 +14,13 @@ class Settings:
 
     server_addr: str = option("127.0.0.1", env="SERVER_ADDR", help="address to listen on")
     server_port: int = option(50051, env="SERVER_PORT", minimum=0, maximum=65535, help="port to listen on, 0 for any free one")
-    insecure_listen: bool = option(False, help="allow an address that other machines can reach: nothing is encrypted or authenticated")
+    tls_cert: Path | None = option(None, help="speak TLS with this certificate (PEM, with those between it and its authority), read again on change")
+    tls_key: Path | None = option(None, help="its key (PEM), unless that is in the same file")
+    tls_client_ca: Path | None = option(
+        None, help="clients need a certificate of these authorities (PEM, lists of revoked ones may follow), or a token where there are --tokens"
+    )
+    tokens: Path | None = option(None, help="file of hashed tokens, one of which clients need (docs/SECURITY.md); read again when it changes")
+    insecure_listen: bool = option(False, help="allow an address that other machines can reach although nothing is encrypted or anybody may ask")
     port_file: Path | None = option(None, help="file to write the port to once listening")
     store: str = option(
         "chdb:////var/lib/infrasight",

@@ -15,6 +15,7 @@ import betterproto2 as proto
 
 from infrasight.wire._generated import pb
 from infrasight.wire._generated.pb import CollectorAck, EventCollectorBase
+from infrasight.wire.access import Role
 from infrasight.wire.service import ServerStream, Service
 
 __all__ = ["CollectorAck", "EventCollectorService", "OriginalEvent", "events_of", "read_event"]
@@ -37,6 +38,8 @@ class EventCollectorService(Service):
     """Takes events from agents of the original InfraSight."""
 
     generated = EventCollectorBase
+    roles = frozenset({Role.NODE})
+    purpose = "ship events"
     max_message_bytes = MAX_MESSAGE_BYTES
 
     @abc.abstractmethod

@@ -56,7 +56,8 @@ def event(event_type: str = "open", **more: Any) -> pb.EbpfEvent:
 class Agent:
     """One connection to the server."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, **headers: str) -> None:
+        self._headers = headers
         self._channel = grpclib.client.Channel("127.0.0.1", port, codec=Encoder())
 
     async def __aenter__(self) -> Self:
@@ -67,7 +68,7 @@ class Agent:
 
     def stream(self) -> grpclib.client.Stream[Any, Any]:
         """A SendEvents that is not begun."""
-        return self._channel.request("/pb.EventCollector/SendEvents", Cardinality.STREAM_UNARY, pb.EbpfEvent, pb.CollectorAck)
+        return self._channel.request("/pb.EventCollector/SendEvents", Cardinality.STREAM_UNARY, pb.EbpfEvent, pb.CollectorAck, metadata=self._headers)
 
     async def send_events(self, *events: pb.EbpfEvent | bytes) -> pb.CollectorAck:
         """All of them on one stream."""
@@ -80,7 +81,8 @@ class Agent:
 
     async def send_batch(self, batch: pb.Batch | bytes) -> pb.CollectorAck:
         """One call."""
-        async with self._channel.request("/pb.EventCollector/SendBatch", Cardinality.UNARY_UNARY, pb.Batch, pb.CollectorAck) as stream:
+        route = "/pb.EventCollector/SendBatch"
+        async with self._channel.request(route, Cardinality.UNARY_UNARY, pb.Batch, pb.CollectorAck, metadata=self._headers) as stream:
             await stream.send_message(batch, end=True)
             return await ack(stream)
 

@@ -22,6 +22,7 @@ from infrasight.server.translation import MAX_EVENT_BYTES, Gathered, Refused
 from infrasight.store import open_store
 from infrasight.store.batches import check
 from infrasight.wire._generated import pb
+from infrasight.wire.access import Principal, Role
 from infrasight.wire.original import OriginalEvent, events_of, read_event
 from tests.server.original_agent import LABELS, NOW_MS, PAYLOADS, Agent, ack, event
 from tests.server.running import MemoryStore, Running, eventually
@@ -337,3 +338,21 @@ def test_a_field_said_twice_is_the_last_and_of_two_payloads_the_last_holds() -> 
     read = read_event(data)
     assert isinstance(read, OriginalEvent)
     assert (read.about["pid"], read.payload, read.said) == (2, "snoop", {"filename": b"/x"})
+
+
+async def test_an_agent_ships_under_the_name_that_its_token_is_for() -> None:
+    class Bound:
+        def admit(self, certificate: Any, authorization: str) -> Principal:
+            return Principal(Role.NODE, "node 'old1'", frozenset({"old1"})) if authorization == "Bearer x" else Principal(Role.READER, "reader 'ann'")
+
+    async with Running(MemoryStore(), access=Bound()) as server:
+        async with Agent(server.port, authorization="Bearer x") as agent:
+            assert (await agent.send_batch(pb.Batch(type="x", batch=[event()]))).status == "OK"
+            for send in (agent.send_batch(pb.Batch(batch=[event(node_name="other")])), agent.send_events(event(node_name="other"))):
+                with pytest.raises(GRPCError, match="may not ship as 'other'") as refusal:
+                    await send
+                assert refusal.value.status is Status.PERMISSION_DENIED
+        async with Agent(server.port) as reader:
+            with pytest.raises(GRPCError, match="reader 'ann' may not ship events"):
+                await reader.send_batch(pb.Batch(batch=[event()]))
+        assert server.store.rows() == 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import time
 
 from infrasight.actors import Actor, Mailbox
-from infrasight.client import Client, Shipment
+from infrasight.client import Client, Credentials, Shipment
 from infrasight.errors import InvalidRequest, MailboxClosed, Unreachable, WireError
 from infrasight.node.delivery.sending import Sending
 from infrasight.node.delivery.window import Window
@@ -45,11 +46,13 @@ class Exporter(Actor):
         hello: Hello,
         *,
         insecure: bool = False,
+        credentials: Credentials | None = None,
         reach_within_s: float = 20.0,
         attention: Attention | None = None,
     ) -> None:
         """`attention` is kept as the server says it is."""
-        self._inbox, self._host, self._port, self._hello, self._insecure = inbox, host, port, hello, insecure
+        self._inbox, self._host, self._port, self._hello = inbox, host, port, hello
+        self._connect = functools.partial(Client, host, port, insecure=insecure, credentials=credentials)
         self._reach_by_s = time.monotonic() + reach_within_s
         self._attention = attention or Attention()
         self._reached = False
@@ -81,7 +84,7 @@ class Exporter(Actor):
                 await asyncio.sleep(pause_s if self._reached else min(pause_s, max(self._reach_by_s - time.monotonic(), 0.0)))
 
     async def _connection(self) -> None:
-        async with Client(self._host, self._port, insecure=self._insecure) as client, client.ship(self._hello, self._attend) as shipment:
+        async with self._connect() as client, client.ship(self._hello, self._attend) as shipment:
             if self._reached:
                 log.warning("server at %s:%d is back", self._host, self._port)
             self.connected = self._reached = True
