@@ -9,6 +9,7 @@ here: how bytes travel (wire/), how ClickHouse is spoken to (store/), what an ev
     settings.py   what can be set
     graph.py      the actors and edges above
     session.py    one node's stream: its hello, its unacknowledged batches
+    dead_letters.py  rows for what never can be stored
     ingest.py     streams in, deliveries out
     router.py     a delivery to everyone who needs it
     writer.py     deliveries into the store, acknowledged afterwards

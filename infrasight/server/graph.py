@@ -20,7 +20,7 @@ from infrasight.server.live import Live
 from infrasight.server.nodes import Nodes
 from infrasight.server.router import Router
 from infrasight.server.session import Delivery, News
-from infrasight.server.writer import Writer
+from infrasight.server.writer import PATIENCE_S, Writer
 from infrasight.store import Store
 from infrasight.wire import EdgeStatus, KindStatus, StatusResponse
 
@@ -31,8 +31,8 @@ LIVE_BYTES = 32 << 20
 class Server:
     """Everything in a server but its sockets and its store's life. `services` go to a GrpcServer, `graph` to a Supervisor."""
 
-    def __init__(self, store: Store, *, ingest_bytes: int = 64 << 20) -> None:
-        """`ingest_bytes` bounds what waits for the store, half of it before the router and half behind."""
+    def __init__(self, store: Store, *, ingest_bytes: int = 64 << 20, patience_s: float = PATIENCE_S) -> None:
+        """`ingest_bytes` bounds what waits for the store, half of it before the router and half behind; `patience_s` how long while it fails."""
         arrived: Mailbox[News] = _mailbox("ingest to router", ingest_bytes // 2, WhenFull.BLOCK)
         to_store: Mailbox[Delivery] = _mailbox("router to writer", ingest_bytes // 2, WhenFull.BLOCK)
         to_live: Mailbox[News] = _mailbox("router to live", LIVE_BYTES, WhenFull.DROP_OLDEST)
@@ -41,7 +41,7 @@ class Server:
         self.live = Live(to_live)
         self.ingest = Ingest(arrived, self.nodes, self.live)
         self.router = Router(arrived, to_store, to_live, wanted=self.live.wanted)
-        self.writer = Writer(to_store, store)
+        self.writer = Writer(to_store, store, patience_s=patience_s)
         self.graph = Graph(
             "server",
             [self.ingest, self.router, self.writer, self.live],

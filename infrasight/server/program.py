@@ -32,7 +32,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     if settings.nice is not None:
         take_precedence(settings.nice)  # before the store starts its threads
     store = open_store(settings.store)
-    server = Server(store, ingest_bytes=settings.ingest_bytes)
+    server = Server(store, ingest_bytes=settings.ingest_bytes, patience_s=settings.store_patience_s)
     grpc = GrpcServer(server.services, settings.server_addr, settings.server_port, insecure_listen=settings.insecure_listen)
     supervisor = Supervisor(server.graph)
     async with _opened(store):

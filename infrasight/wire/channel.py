@@ -10,14 +10,15 @@ from typing import Any, Generic, Self, TypeVar
 
 import grpclib.client
 from betterproto2 import Message
-from grpclib.config import Configuration
 from grpclib.const import Handler
 from grpclib.exceptions import GRPCError, StreamTerminatedError
+from grpclib.protocol import H2Protocol
 from h2.exceptions import H2Error
 
 from infrasight.errors import Disconnected, InvalidRequest, Unreachable
 from infrasight.wire._generated.infrasight.v1 import CollectorBase, EventsBase
 from infrasight.wire.framing import Encoder, read_message
+from infrasight.wire.liveness import asking, give_up_when_silent
 from infrasight.wire.server import is_loopback
 from infrasight.wire.status import from_grpc, in_words
 
@@ -26,11 +27,24 @@ Response = TypeVar("Response", bound=Message)
 
 MAX_ANSWER_BYTES = 64 << 20
 """Of one message from a server."""
-_WINDOWS = Configuration(http2_connection_window_size=2**31 - 1, http2_stream_window_size=4 << 20)
+CONNECTION_WINDOW, STREAM_WINDOW = 2**31 - 1, 4 << 20
 """What a server may send before we read it, in bytes. Each call is bounded; all together are not, or an unread one would hold up the others."""
 _ROUTES: dict[str, Handler] = {**CollectorBase().__mapping__(), **EventsBase().__mapping__()}
 _METHODS = {handler.request_type: (route, handler) for route, handler in _ROUTES.items()}
 """Each call by its request: no two have the same."""
+
+
+class _Protocol(H2Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        give_up_when_silent(self, transport)
+
+
+class _Connecting(grpclib.client.Channel):
+    """grpclib's channel with a protocol of ours. `_protocol_factory` is private there: tests/wire proves that it works."""
+
+    def _protocol_factory(self) -> H2Protocol:
+        return _Protocol(grpclib.client.Handler(), self._config, self._h2_config)
 
 
 class Channel:
@@ -43,7 +57,7 @@ class Channel:
         if not insecure and not is_loopback(host):
             raise Unreachable(f"{self.target} is another machine, and nothing would be encrypted: say so with `insecure` if that is meant")
         self.answer_within_s = answer_within_s
-        self._channel = grpclib.client.Channel(host, port, codec=Encoder(), config=_WINDOWS)
+        self._channel = _Connecting(host, port, codec=Encoder(), config=asking(CONNECTION_WINDOW, STREAM_WINDOW))
 
     async def connect(self) -> None:
         """Connect now. Unreachable when nobody listens there."""
