@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import logging
 import os
 import time
@@ -335,12 +336,15 @@ class Spool:
     def load(self, held: Held) -> bytes | None:
         """The payload of something that is in the spool only, to be called in a thread; None when it is damaged."""
         assert held.segment is not None
-        try:
-            header = held.segment.header_at(held.offset)
-            same = header is not None and (header.epoch, header.seq) == held.id
-            return held.segment.payload_of(held.offset, header) if header is not None and same else None
-        except OSError:
-            return None
+        twins = ((segment, offset) for segment in list(self._lanes[held.lane].segments) for offset in segment.twice)
+        for segment, offset in itertools.chain([(held.segment, held.offset)], twins):
+            with contextlib.suppress(OSError):
+                header = segment.header_at(offset)
+                if header is not None and (header.epoch, header.seq, header.piece) == (*held.id, held.piece):
+                    payload = segment.payload_of(offset, header)
+                    if payload is not None:
+                        return payload
+        return None
 
     def damaged(self, held: Held) -> None:
         """Its payload could not be loaded: its rows are lost."""
