@@ -22,6 +22,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+os.environ["INFRASIGHT_SPOOL_DIR"] = "none"  # what one test's node leaves is not another's; a test that wants a spool says where
 hypothesis.settings.register_profile("tests", deadline=None)  # how long an example takes says more of what else runs here
 hypothesis.settings.load_profile("tests")
 

@@ -39,13 +39,15 @@ def node(
     interval_s: float,
     probes: Sequence[str] = (),
     config: Path | None = None,
+    directory: Path | None = None,
     lent: Sequence[int] = (),
 ) -> Program:
-    """A node that ships to the server on loopback and ignores the process `family` and its direct children."""
+    """A node that ships to the server on loopback, keeps its spool below `directory`, and ignores the process `family` and its direct children."""
 
     def arguments() -> list[str]:
         told = ["--output=server", f"--server-addr={LOOPBACK}", f"--server-port={server_port()}"]
         told += [f"--prometheus-port={prometheus_port}", f"--interval-s={interval_s}"]
+        told += [f"--spool-dir={directory.absolute() / 'spool'}"] if directory else []
         told += [f"--probes={','.join(probes)}"] if probes else []
         return told + ([f"--config={config.absolute()}"] if config else [])
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from infrasight.metrics import Sample, counter, gauge, histogram, of_graph, of_process
 from infrasight.node.delivery.exporter import Exporter
+from infrasight.node.delivery.spool import Spool
 from infrasight.node.graph import Node
 from infrasight.schema.kinds import LOSS_REASONS, PROBES
 
@@ -20,6 +21,8 @@ def samples(node: Node, crashes: Mapping[str, int]) -> Iterator[Sample]:
     for probe, reason in itertools.product(PROBES, LOSS_REASONS):
         lost = node.reader.lost.get((probe, reason), 0)
         yield counter("infrasight_probe_lost_total", "Events lost in the kernel.", lost, probe=probe, reason=reason)
+    for (kind, reason), rows in node.ledger.counts.items():
+        yield counter("infrasight_rows_lost_total", "Rows that the node lost.", rows, kind=kind, reason=reason)
     yield gauge("infrasight_processes", "Processes remembered.", len(node.enricher.processes))
     yield counter("infrasight_processes_unknown_total", "Processes whose fork was not seen.", node.enricher.processes.unknown)
     if node.reverse:
@@ -37,6 +40,7 @@ def samples(node: Node, crashes: Mapping[str, int]) -> Iterator[Sample]:
     yield from _containers(node)
     if node.exporter:
         yield from _delivery(node.exporter)
+        yield from _spool(node.exporter.spool)
     yield from _original(node)
 
 
@@ -51,8 +55,25 @@ def _containers(node: Node) -> Iterator[Sample]:
         yield counter("infrasight_runtime_failures_total", "Times that a container runtime failed.", inquirer.failures[socket], socket=socket)
 
 
+def _spool(spool: Spool) -> Iterator[Sample]:
+    yield gauge("infrasight_epoch", "That of this life of the node.", spool.epoch)
+    yield gauge("infrasight_spool_bytes", "Bytes of the spool's segments.", spool.bytes)
+    yield gauge("infrasight_spool_segments", "Segments of the spool.", spool.segments)
+    yield gauge("infrasight_spool_failed", "Whether the spool's disk cannot be used, and what comes is kept in memory.", bool(spool.problem))
+    yield counter("infrasight_spool_failures_total", "Times that the spool's disk failed.", spool.failures)
+    yield counter("infrasight_spool_records_total", "Batches, and pieces of such, that were written down.", spool.written)
+    yield counter("infrasight_spool_fsyncs_total", "Files that were synced.", spool.fsyncs)
+    yield counter("infrasight_spool_fsync_seconds_total", "Seconds that this took.", spool.fsync_s)
+    for what, count in spool.skipped.items():
+        yield counter("infrasight_spool_skipped_total", "What was damaged in the spool, missing from it, or in it twice.", count, what=what)
+    for lane, rows in spool.given_up.items():
+        yield counter("infrasight_spool_given_up_rows_total", "Rows that were given up: too many, too old, or damaged.", rows, lane=lane)
+
+
 def _delivery(exporter: Exporter) -> Iterator[Sample]:
     yield gauge("infrasight_server_connected", "Whether the server is connected.", exporter.connected)
+    yield counter("infrasight_server_connections_total", "Times that a server was reached.", exporter.connections)
+    yield counter("infrasight_server_retries_total", "Batches that a server asked for again, later.", exporter.retries)
     yield gauge("infrasight_unacknowledged_bytes", "Encoded bytes on their way to the server.", exporter.window.bytes)
     yield gauge("infrasight_end_to_end_lag_seconds", "Age of the oldest event of a batch when it was acknowledged as stored.", exporter.lag_s)
     for kind, rows in exporter.window.acknowledged.items():

@@ -10,6 +10,7 @@ here: how bytes travel (wire/), how ClickHouse is spoken to (store/), what an ev
     graph.py      the actors and edges above
     access.py     who may do what: certificates and tokens
     session.py    one node's stream: its hello, its unacknowledged batches
+    dead_letters.py  rows for what never can be stored
     ingest.py     streams in, deliveries out
     original.py   the same for agents of the original InfraSight; translation.py makes batches of their events
     router.py     a delivery to everyone who needs it

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ MAX_NODES = 4096
 """Nodes remembered; beyond it the one that was heard of first goes, connected or not."""
 
 MAX_LIVES = 4
-"""Lives of one node (boot, epoch) whose batches' numbers are remembered, those that were heard of last."""
+"""Lives (epochs) of one node whose batches' numbers are remembered, those that were heard of last."""
 MAX_NUMBERS = 256
 """Numbers above the first gap that are remembered of a life."""
 
@@ -41,23 +42,32 @@ class Numbers:
         return True
 
 
+log = logging.getLogger(__name__)
+
+
 @dataclass
 class Node:
     """One node since the server started. Times are ns since the epoch."""
 
     hello: Hello
-    connections: int = 0
+    live: Counter[int] = field(default_factory=Counter)
+    """Streams that are open, by epoch."""
     last_batch_unix_ns: int = 0
     last_oldest_unix_ns: int = 0
     batches: int = 0
     rows: int = 0
     rejected_batches: int = 0
-    _numbers: dict[tuple[str, int], Numbers] = field(default_factory=dict, repr=False)
+    retried_batches: int = 0
+    _numbers: dict[int, Numbers] = field(default_factory=dict, repr=False)
 
-    def numbers(self, hello: Hello) -> Numbers:
-        """Those of the life that says `hello`."""
-        life = (hello.boot_id, hello.epoch)
-        numbers = self._numbers[life] = self._numbers.pop(life, Numbers())
+    @property
+    def connections(self) -> int:
+        """Streams that are open."""
+        return self.live.total()
+
+    def numbers(self, epoch: int) -> Numbers:
+        """Those of a life."""
+        numbers = self._numbers[epoch] = self._numbers.pop(epoch, Numbers())
         if len(self._numbers) > MAX_LIVES:
             del self._numbers[next(iter(self._numbers))]
         return numbers
@@ -78,12 +88,14 @@ class Node:
             version=self.hello.version,
             boot_id=self.hello.boot_id,
             epoch=self.hello.epoch,
-            connected=self.connections > 0,
+            connected=bool(self.live),
             last_batch_unix_ns=self.last_batch_unix_ns,
             last_oldest_unix_ns=self.last_oldest_unix_ns,
             batches=self.batches,
             rows=self.rows,
             rejected_batches=self.rejected_batches,
+            retried_batches=self.retried_batches,
+            live_epochs=sorted(self.live),
         )
 
 
@@ -105,10 +117,17 @@ class Nodes:
         node.hello = hello
         if len(self._nodes) > MAX_NODES:
             del self._nodes[next(iter(self._nodes))]
-        node.connections += 1
+        node.live[hello.epoch] += 1
         self.changes.append((time.time_ns(), "connected", node))
+        if len(node.live) > 1:
+            log.warning(
+                "streams of node %s are open of epochs %s: two nodes have one name, or it came back before its old connection was known to be gone",
+                hello.node,
+                " and ".join(map(str, sorted(node.live))),
+            )
         try:
             yield node
         finally:
-            node.connections -= 1
+            node.live[hello.epoch] -= 1
+            node.live += Counter()  # only those that are left
             self.changes.append((time.time_ns(), "disconnected", node))

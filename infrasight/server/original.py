@@ -218,7 +218,7 @@ class Call:
                     self._full.popleft()
 
     async def _pass_on(self, kind: str, rows: pa.RecordBatch) -> None:
-        token = f"{self._node.hello.node if self._node else ''}:{VERSION}:{uuid.uuid4().hex}"  # they name no batches: it is never sent again
+        token = f"{self._node.hello.node if self._node else ''}:0:{uuid.uuid4().int >> 64}"  # they name no batches: it is never sent again
         self._unsettled += 1
         try:
             await self._outbox.put(News(kind, rows, Delivery(kind, rows, token, functools.partial(self._settle, rows.num_rows), doubtful=False)))
@@ -228,7 +228,8 @@ class Call:
                 raise Disconnected("the server is stopping") from None
             raise
 
-    def _settle(self, rows: int, problem: str) -> None:
+    def _settle(self, rows: int, problem: str, retry_after_ms: int = 0) -> None:
+        """They send nothing again: what is not stored now never will be."""
         self._unsettled -= 1
         if problem:
             self._problem = problem

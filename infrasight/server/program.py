@@ -34,7 +34,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         take_precedence(settings.nice)  # before the store starts its threads
     tls, access = admission(settings)
     store = open_store(settings.store)
-    server = Server(store, ingest_bytes=settings.ingest_bytes)
+    server = Server(store, ingest_bytes=settings.ingest_bytes, patience_s=settings.store_patience_s)
     address = settings.server_addr, settings.server_port
     grpc = GrpcServer(server.services, *address, insecure_listen=settings.insecure_listen, tls=tls, access=access)
     supervisor = Supervisor(server.graph)

@@ -30,5 +30,8 @@ class Settings:
     prometheus_port: int = option(9091, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port of the metrics on loopback, 0 for none")
     drain_timeout_s: float = option(10.0, unit="s", minimum=0, help="how long a stopping server may take to store what it has accepted")
     ingest_bytes: int = option(64 << 20, unit="bytes", minimum=1, help="events waiting to be stored before nodes are made to wait")
+    store_patience_s: float = option(
+        30.0, unit="s", minimum=0, help="how long nodes wait for a store that fails, before what they send is handed back to them, for their disks"
+    )
     nice: int | None = option(None, minimum=-20, maximum=19, help="precedence over other processes, as for nice(1); by default as it was started")
     log_level: str = option("info", choices=("debug", "info", "warning", "error"), help="least severe log lines to show")

@@ -10,7 +10,6 @@ from typing import Any, Generic, Self, TypeVar
 
 import grpclib.client
 from betterproto2 import Message
-from grpclib.config import Configuration
 from grpclib.const import Handler
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
@@ -19,6 +18,7 @@ from h2.exceptions import H2Error
 from infrasight.errors import Disconnected, InvalidRequest, Unreachable
 from infrasight.wire._generated.infrasight.v1 import CollectorBase, EventsBase
 from infrasight.wire.framing import Encoder, read_message
+from infrasight.wire.liveness import asking, give_up_when_silent
 from infrasight.wire.server import is_loopback
 from infrasight.wire.status import from_grpc, in_words
 from infrasight.wire.tls import ALERT_TYPE, Credentials, Tls
@@ -28,7 +28,7 @@ Response = TypeVar("Response", bound=Message)
 
 MAX_ANSWER_BYTES = 64 << 20
 """Of one message from a server."""
-_WINDOWS = Configuration(http2_connection_window_size=2**31 - 1, http2_stream_window_size=4 << 20)
+CONNECTION_WINDOW, STREAM_WINDOW = 2**31 - 1, 4 << 20
 """What a server may send before we read it, in bytes. Each call is bounded; all together are not, or an unread one would hold up the others."""
 _ROUTES: dict[str, Handler] = {**CollectorBase().__mapping__(), **EventsBase().__mapping__()}
 _METHODS = {handler.request_type: (route, handler) for route, handler in _ROUTES.items()}
@@ -83,7 +83,7 @@ class _GrpcChannel(grpclib.client.Channel):
     work."""
 
     def __init__(self, host: str, port: int, credentials: Credentials) -> None:
-        super().__init__(host, port, codec=Encoder(), config=_WINDOWS)
+        super().__init__(host, port, codec=Encoder(), config=asking(CONNECTION_WINDOW, STREAM_WINDOW))
         self._credentials = credentials
         self.trouble = ""
         if credentials.encrypts:
@@ -114,12 +114,16 @@ class _GrpcChannel(grpclib.client.Channel):
 
 
 class _Protocol(H2Protocol):
-    """One connection: notices when a server speaks TLS."""
+    """One connection: notices when a server speaks TLS, or speaks no more."""
 
     def __init__(self, handler: Any, config: Any, h2_config: Any, note: Callable[[str], None]) -> None:
         super().__init__(handler, config, h2_config)
         self._note = note
         self._heard = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        give_up_when_silent(self, transport)
 
     def data_received(self, data: bytes) -> None:
         if not self._heard and data.startswith(ALERT_TYPE):

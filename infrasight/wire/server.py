@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import grpclib.server
-from grpclib.config import Configuration
 from grpclib.metadata import decode_metadata
 from grpclib.protocol import H2Protocol, Peer
 from h2.errors import ErrorCodes
@@ -22,6 +21,7 @@ from infrasight.errors import CannotListen
 from infrasight.wire.access import Access, Open
 from infrasight.wire.complaints import complain
 from infrasight.wire.framing import Encoder
+from infrasight.wire.liveness import asking, give_up_when_silent
 from infrasight.wire.service import Service, address_of
 from infrasight.wire.status import in_words
 from infrasight.wire.tls import CLIENT_HELLO, ServerTls, Tls
@@ -32,7 +32,7 @@ MAX_CONNECTIONS = 1024
 
 FRAME_BYTES = 1 << 18
 """Of one HTTP/2 frame that a client may send. The default of 16 KiB makes a batch dozens of frames, each of which costs h2 40 us."""
-_WINDOWS = Configuration(http2_connection_window_size=8 << 20, http2_stream_window_size=4 << 20)
+CONNECTION_WINDOW, STREAM_WINDOW = 8 << 20, 4 << 20
 """What clients may send before we read it, in bytes: one stream that is made to wait leaves room for another call."""
 
 
@@ -118,7 +118,7 @@ class _Server(grpclib.server.Server):
     they work."""
 
     def __init__(self, services: Sequence[Service], refused: Counter[str], tls: ServerTls | None) -> None:
-        super().__init__(services, codec=Encoder(), config=_WINDOWS)
+        super().__init__(services, codec=Encoder(), config=asking(CONNECTION_WINDOW, STREAM_WINDOW))
         self.refused = refused
         self.tls = tls
         self.handshakes: set[_Handshake] = set()
@@ -211,6 +211,7 @@ class _Protocol(H2Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        give_up_when_silent(self, transport)
         self.connection._connection.update_settings({SettingCodes.MAX_FRAME_SIZE: FRAME_BYTES})
         # From now on, not once h2 has seen it acknowledged: the first such frame may come in one read with the acknowledgement.
         self.connection._connection.max_inbound_frame_size = FRAME_BYTES

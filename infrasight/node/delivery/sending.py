@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from infrasight.metrics import Histogram
+from infrasight.node.delivery.lane import Id
 
 
 class Sending:
@@ -15,8 +16,8 @@ class Sending:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` is in seconds."""
         self._clock = clock
-        self._under_way: dict[int, tuple[str, float]] = {}
-        """Kind and since when, by number."""
+        self._under_way: dict[Id, tuple[str, float]] = {}
+        """Kind and since when."""
         self.stored: Counter[str] = Counter()
         """Batches stored."""
         self.failed: Counter[str] = Counter()
@@ -24,13 +25,13 @@ class Sending:
         self.latency: dict[str, Histogram] = {}
         """Seconds to the acknowledgement of those stored."""
 
-    def sent(self, seq: int, kind: str) -> None:
+    def sent(self, id: Id, kind: str) -> None:
         """A batch, or a piece of it, goes out."""
-        self._under_way.setdefault(seq, (kind, self._clock()))
+        self._under_way.setdefault(id, (kind, self._clock()))
 
-    def settled(self, seq: int, stored: bool) -> None:
+    def settled(self, id: Id, stored: bool) -> None:
         """Its acknowledgement came. One that came before is passed over."""
-        kind, since_s = self._under_way.pop(seq, ("", 0.0))
+        kind, since_s = self._under_way.pop(id, ("", 0.0))
         if kind and stored:
             self.stored[kind] += 1
             self.latency.setdefault(kind, Histogram()).observe(self._clock() - since_s)

@@ -27,7 +27,7 @@ def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def exporter(port: int, credentials: Credentials, reach_within_s: float = 20.0) -> tuple[Exporter, Mailbox[Encoded]]:
     inbox: Mailbox[Encoded] = Mailbox("in", limit=10)
-    return Exporter(inbox, "127.0.0.1", port, HELLO, credentials=credentials, reach_within_s=reach_within_s), inbox
+    return Exporter(inbox, [("127.0.0.1", port)], HELLO, credentials=credentials, reach_within_s=reach_within_s), inbox
 
 
 def put_in_place(name: str, directory: Path) -> Credentials:

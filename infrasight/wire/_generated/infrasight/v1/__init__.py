@@ -18,6 +18,7 @@ __all__ = (
     "Chroot",
     "CollectorBase",
     "Connect",
+    "DeadLetter",
     "Dns",
     "Dup",
     "EdgeStatus",
@@ -92,12 +93,12 @@ class AckVerdict(betterproto2.Enum):
 
     REJECTED = 2
     """
-    Not stored and never will be: sending it again is pointless. `reason` says why.
+    Not stored and never will be: sending it again is pointless. `reason` says why; the table `dead_letter` has it.
     """
 
     RETRY = 3
     """
-    Not stored now: send it again after `retry_after_ms`. No server sends this yet; a node honours it.
+    Not stored now, for `reason`: send it again after `retry_after_ms`.
     """
 
     @classmethod
@@ -374,6 +375,11 @@ class Ack(betterproto2.Message):
 
     retry_after_ms: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
 
+    epoch: "int" = betterproto2.field(5, betterproto2.TYPE_UINT64)
+    """
+    That of the batch; 0: that of the Hello.
+    """
+
 
 default_message_pool.register_message("infrasight.v1", "Ack", Ack)
 
@@ -568,7 +574,13 @@ class Batch(betterproto2.Message):
     each piece comes. The last piece may hold no events, and then no `arrow`.
     """
 
-    fresh: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    epoch: "int" = betterproto2.field(7, betterproto2.TYPE_UINT64)
+    """
+    The life of the node's process that the batch is from, when that is an earlier one: what a node left in its spool keeps its number and its epoch.
+    0: the epoch of the Hello.
+    """
+
+    fresh: "bool" = betterproto2.field(8, betterproto2.TYPE_BOOL)
     """
     This message is sent for the first time. Whether it has a batch that ends with any other message, the server asks its store first.
     """
@@ -1973,6 +1985,61 @@ default_message_pool.register_message("infrasight.v1", "Connect", Connect)
 
 
 @dataclass(eq=False, repr=False)
+class DeadLetter(betterproto2.Message):
+    """
+    Batches that a node sent and that never can be stored: not decodable, not what their kind says, or refused by the store for good. A batch that came in pieces has a row for each.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the server gave it up. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node.
+    """
+
+    epoch: "int" = betterproto2.field(3, betterproto2.TYPE_UINT64)
+    """
+    The life of the node's process that it is from.
+    """
+
+    seq: "int" = betterproto2.field(4, betterproto2.TYPE_UINT64)
+    """
+    Number of the batch within it.
+    """
+
+    event_kind: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    The event kind that it was sent as.
+    """
+
+    rows: "int" = betterproto2.field(6, betterproto2.TYPE_UINT64)
+    """
+    How many events the node said are in it. (events)
+    """
+
+    reason: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Why it is here.
+    """
+
+    length: "int" = betterproto2.field(8, betterproto2.TYPE_UINT64)
+    """
+    Of the whole payload. (bytes)
+    """
+
+    payload: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    The payload, an Arrow IPC stream or whatever it is: the first 1048576 bytes.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "DeadLetter", DeadLetter)
+
+
+@dataclass(eq=False, repr=False)
 class Dns(betterproto2.Message):
     """
     A name server was asked something over UDP port 53, or answered (sendto, sendmsg, sendmmsg, recvfrom, recvmsg, recvmmsg). Not seen are write and read on a connected socket, which programs in Go use (to look at them would make every write of the machine 60 to 110 ns slower); TCP, TLS and HTTPS; a message with more than one question, or whose question is not in the first of its parts; and what comes after the eighth message of one call.
@@ -2579,6 +2646,8 @@ class Event(betterproto2.Message):
 
     scores: "Scores | None" = betterproto2.field(104, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
 
+    dead_letter: "DeadLetter | None" = betterproto2.field(105, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
 
 default_message_pool.register_message("infrasight.v1", "Event", Event)
 
@@ -2811,7 +2880,7 @@ default_message_pool.register_message("infrasight.v1", "Execve", Execve)
 @dataclass(eq=False, repr=False)
 class Hello(betterproto2.Message):
     """
-    Who ships. (node, boot_id, epoch, seq) names a batch for all time.
+    Who ships. (node, epoch, seq) names a batch for all time.
     """
 
     node: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -2831,7 +2900,7 @@ class Hello(betterproto2.Message):
 
     epoch: "int" = betterproto2.field(4, betterproto2.TYPE_UINT64)
     """
-    One life of the node's process. Batches numbered under an epoch are only ever sent again under the same one.
+    One life of the node's process: each has a larger one than all before. Batches numbered under an epoch are only ever sent again under the same one.
     """
 
 
@@ -3538,7 +3607,7 @@ class Loss(betterproto2.Message):
 
     reason: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    Why: see `infrasight.schema.kinds.LOSS_REASONS`.
+    Why: see the reasons for loss in docs/EVENTS.md.
     """
 
     count: "int" = betterproto2.field(6, betterproto2.TYPE_UINT64)
@@ -4979,6 +5048,16 @@ class NodeStatus(betterproto2.Message):
     rows: "int" = betterproto2.field(9, betterproto2.TYPE_UINT64)
 
     rejected_batches: "int" = betterproto2.field(10, betterproto2.TYPE_UINT64)
+
+    retried_batches: "int" = betterproto2.field(11, betterproto2.TYPE_UINT64)
+    """
+    Batches that were not stored for now, and are to be sent again.
+    """
+
+    live_epochs: "list[int]" = betterproto2.field(12, betterproto2.TYPE_UINT64, repeated=True)
+    """
+    Epochs that ship under this name now. More than one: two nodes have one name, or one came back before its old connection was known to be gone.
+    """
 
 
 default_message_pool.register_message("infrasight.v1", "NodeStatus", NodeStatus)
@@ -8434,9 +8513,12 @@ default_message_pool.register_message("infrasight.v1", "Welcome", Welcome)
 class CollectorBase(betterproto2_grpclib.ServiceBase):
     async def ship(self, messages: "AsyncIterator[ShipRequest]") -> "AsyncIterator[ShipResponse]":
         """
-        The first message is a Hello, answered by a Welcome; then come batches, whole or in pieces, each answered by an Ack, in the order in which they
-        are stored.
-        A batch without an Ack when the stream ends is sent again, byte for byte, on the next one: the server keeps it once.
+        The first message is a Hello, answered by a Welcome; then come batches, whole or in pieces, and Acks for them.
+
+        Acks come in the order in which batches became whole on this stream, by their last piece. One that says OK speaks for all before it that had none
+        yet; a batch that is not stored has an Ack of its own, after one for what was before it.
+        A batch without an Ack when the stream ends is sent again, byte for byte, on the next one, to this server or another; the server keeps it once.
+        So is one that had RETRY, on the same stream, once that time is over.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
