@@ -12,6 +12,8 @@ from infrasight.schema import PROBES
 from infrasight.settings import option
 
 OUTPUTS = ("server", "compact", "json", "none")
+TRACERS = {"syscallfreq": "syscall_freq"}
+"""Probes that the original's agent has under another name."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Settings:
         (),
         env="TRACER",
         flags=("--probes", "--tracer"),
-        choices=PROBES,
+        choices=(*PROBES, *TRACERS),
         help="what to trace, a comma list (process life is always traced); unless given as the configuration file says, or everything",
     )
     config: Path | None = option(None, help="configuration file with filters, read again on SIGHUP (docs/FILTERS.md)")
@@ -45,6 +47,11 @@ class Settings:
     reverse_dns_private: bool = option(False, help="ask that about addresses that are not of the public Internet too")
     reach_within_s: float = option(20.0, minimum=0, unit="s", help="give up when the server was never reached for so long after the start")
     drain_timeout_s: float = option(10.0, minimum=0, unit="s", help="how long the end waits for what was seen to be stored")
+
+    @property
+    def traced(self) -> tuple[str, ...]:
+        """`probes`, by our names."""
+        return tuple(TRACERS.get(probe, probe) for probe in self.probes)
 
     @property
     def places(self) -> tuple[Place, ...]:
