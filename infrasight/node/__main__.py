@@ -31,7 +31,7 @@ log = logging.getLogger("infrasight.node")
 
 async def run(settings: Settings) -> int:
     """Trace until SIGINT or SIGTERM, or until nobody takes the output any more; the exit status."""
-    policy = policy_for(settings.config, settings.probes)
+    policy = policy_for(settings.config, settings.traced)
     forget_start_up()  # before the rings are mapped, so that the two are never there together
     with await trace(policy.probes, self_pid=os.getpid(), family_pid=settings.family_pid, rules=policy.rules) as tracing:
         for probe, reason in tracing.failed.items():
@@ -57,7 +57,7 @@ def reload(tracing: Tracing, settings: Settings, redactor: Redactor) -> None:
         log.warning("infrasight node: no configuration to read again: started without --config")
         return
     try:
-        policy = policy_for(settings.config, settings.probes)
+        policy = policy_for(settings.config, settings.traced)
         tracing.apply(policy.probes, policy.rules)
     except InfraSightError as error:
         log.error("infrasight node: the configuration stays as it was: %s", error)

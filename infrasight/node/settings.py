@@ -16,6 +16,8 @@ from infrasight.trust import Trust
 
 OUTPUTS = ("server", "compact", "json", "none")
 SPOOL_DIR = Path("/var/lib/infrasight/spool")
+TRACERS = {"syscallfreq": "syscall_freq"}
+"""Probes that the original's agent has under another name."""
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[^]]+)\]|(?P<host>[^:\[\]]+))(?::(?P<port>\d{1,5}))?")
 
 
@@ -45,7 +47,7 @@ class Settings(Trust):
         (),
         env="TRACER",
         flags=("--probes", "--tracer"),
-        choices=PROBES,
+        choices=(*PROBES, *TRACERS),
         help="what to trace, a comma list (process life is always traced); unless given as the configuration file says, or everything",
     )
     config: Path | None = option(None, help="configuration file with filters, read again on SIGHUP (docs/FILTERS.md)")
@@ -80,6 +82,11 @@ class Settings(Trust):
     spool_bytes: int = option(1 << 30, minimum=1 << 20, unit="bytes", help="what the spool may take; what is worth least is given up first")
     spool_age_s: float = option(7 * 86400.0, minimum=1, unit="s", help="how old what is not stored may get")
     spool_fsync_s: float = option(1.0, minimum=0.01, maximum=3600, unit="s", help="what came within this time may be lost when the machine crashes")
+
+    @property
+    def traced(self) -> tuple[str, ...]:
+        """`probes`, by our names."""
+        return tuple(TRACERS.get(probe, probe) for probe in self.probes)
 
     @property
     def places(self) -> tuple[Place, ...]:

@@ -26,8 +26,10 @@ log = logging.getLogger(__name__)
 Stream = ServerStream[Any, CollectorAck]
 VERSION = "original"
 """What Status says that such a node's version is."""
-FLUSH_ROWS, FLUSH_BYTES, FLUSH_S = 10_000, 4 << 20, 2.0
-"""What is gathered of one call before it is passed on: rows, bytes as they came, and seconds."""
+FLUSH_ROWS, FLUSH_BYTES, FLUSH_S = 10_000, 8 << 20, 2.0
+"""What is gathered of all agents before it is passed on: rows, bytes as they came, and seconds."""
+ANSWER_S = 0.2
+"""How long an agent that waits for its answer waits for others to be stored with."""
 MAX_EVENTS = 50_000
 """In one Batch."""
 _MADE_AT_ONCE = 500
@@ -35,36 +37,49 @@ _MADE_AT_ONCE = 500
 _TAKEN_AT_ONCE = 100
 """Events of a Batch that are read before others have a turn (about 3 ms)."""
 
+Shares = dict[str, Counter["Call"]]
+"""By kind: how many rows are of which call."""
+
 
 class Original(EventCollectorService, Actor):
-    """The EventCollector service, and a source of the graph: `run` ends once it was stopped and all that had come is passed on."""
+    """The EventCollector service, and a source of the graph: `run` ends once it was stopped and all that had come is passed on.
+
+    An agent has a stream for each of its tracers: what comes of all agents is gathered together, or each would cost an insert every `FLUSH_S`.
+    """
 
     name = "original"
 
     def __init__(self, outbox: Mailbox[News], nodes: Nodes) -> None:
         super().__init__()
-        self._outbox = outbox
         self._nodes = nodes
+        self._gathering = Gathering(outbox)
         self._stopping = asyncio.Event()
-        self._calls: set[Call] = set()
-        self._intakes: set[asyncio.Task[None]] = set()
+        self._receivers: set[asyncio.Task[None]] = set()
+        self._readers: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Wait to be stopped, then until nothing more comes from any call."""
-        await self._stopping.wait()
-        if self._intakes:
-            await asyncio.wait(self._intakes)
+        """Pass on what has come every `FLUSH_S`, until stopped and nothing more comes from any call."""
+        stopping = asyncio.create_task(self._stopping.wait(), name="stop")
+        try:
+            while not stopping.done():
+                await asyncio.wait((stopping,), timeout=FLUSH_S)
+                await self._gathering.flush()
+        finally:
+            stopping.cancel()
+        for receiver in self._receivers:
+            receiver.cancel()
+        if coming := self._receivers | self._readers:
+            await asyncio.wait(coming)
+        await self._gathering.flush()
 
     def stop(self) -> None:
         """Read no more from any call."""
         self._stopping.set()
-        for call in self._calls:
-            call.over.set()
 
     async def sendevents(self, stream: Stream) -> None:
         """An agent's events, until it leaves or the server stops; then what became of them."""
         async with self._call(stream) as call:
-            await self._take_in(self._stream(stream, call))
+            await _in_a_task(self._receive(stream, call), self._receivers)
             await stream.send(await call.answer())
 
     async def sendbatch(self, stream: Stream) -> None:
@@ -73,7 +88,7 @@ class Original(EventCollectorService, Actor):
             batch = await stream.receive_bytes()
             if batch is None:
                 raise InvalidRequest("the request is missing")
-            await self._take_in(self._batch(batch, call))
+            await _in_a_task(self._read(batch, call), self._readers)
             await stream.send(await call.answer())
 
     @asynccontextmanager
@@ -81,102 +96,139 @@ class Original(EventCollectorService, Actor):
         if self._stopping.is_set():
             raise Disconnected("the server is stopping")
         with ExitStack() as stack:
-            call = Call(self._outbox, self._nodes, stack, stream)
-            self._calls.add(call)
-            try:
-                yield call
-            finally:
-                self._calls.discard(call)
-                call.over.set()
-        if call.refusal is not None:
-            raise call.refusal
-
-    async def _take_in(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do it, to the end also when the agent leaves: what has come from it is stored."""
-        intake = asyncio.create_task(work, name="intake of an original agent")
-        self._intakes.add(intake)
-        intake.add_done_callback(self._done)
-        await asyncio.shield(intake)
-
-    def _done(self, intake: asyncio.Task[None]) -> None:
-        self._intakes.discard(intake)
-        if not intake.cancelled() and (error := intake.exception()):
-            log.debug("an original agent's events were cut off: %r", error)
-
-    async def _stream(self, stream: Stream, call: Call) -> None:
-        """Receive, and pass on what has come every `FLUSH_S`, until no more comes."""
-        receiver = asyncio.create_task(self._receive(stream, call), name="receiver of an original agent")
-        over = asyncio.create_task(call.over.wait(), name="end of an original agent")
-        try:
-            while not receiver.done() and not over.done():
-                await asyncio.wait((receiver, over), timeout=FLUSH_S, return_when=asyncio.FIRST_COMPLETED)
-                await call.flush()
-        finally:
-            over.cancel()
-            receiver.cancel()
-            await asyncio.wait((receiver,))
-            await call.flush()
+            yield Call(self._gathering, self._nodes, stack, stream)
 
     async def _receive(self, stream: Stream, call: Call) -> None:
-        try:
-            while (data := await stream.receive_bytes()) is not None:
-                self._take(data, call)
-                if call.full:
-                    await call.flush()
-        except (InvalidRequest, AccessDenied) as error:
-            call.refusal = error
-        except Exception as error:  # noqa: BLE001 - whatever grpclib raises when the agent is gone: what has come of it is stored all the same
-            log.debug("an original agent left: %r", error)
+        while not self._stopping.is_set() and not call.refusal and (data := await self._next(stream, call)) is not None:
+            await self._take(data, call)
 
-    async def _batch(self, batch: bytes, call: Call) -> None:
+    async def _next(self, stream: Stream, call: Call) -> bytes | None:
+        try:
+            return await stream.receive_bytes()
+        except InvalidRequest as error:
+            call.refusal = error
+            return None
+
+    async def _read(self, batch: bytes, call: Call) -> None:
         try:
             for number, data in enumerate(events_of(batch), 1):
                 if number > MAX_EVENTS:
-                    raise InvalidRequest(f"more than {MAX_EVENTS} events in one batch")
-                self._take(data, call)
-                if call.full:
-                    await call.flush()
-                elif number % _TAKEN_AT_ONCE == 0:
+                    call.refusal = InvalidRequest(f"more than {MAX_EVENTS} events in one batch")
+                    return
+                await self._take(data, call)
+                if call.refusal:
+                    return
+                if number % _TAKEN_AT_ONCE == 0:
                     await asyncio.sleep(0)
-        except (ValueError, InvalidRequest, AccessDenied) as error:
-            call.refusal = InvalidRequest(f"not a Batch: {error}") if isinstance(error, ValueError) else error
-        finally:
-            await call.flush()
+        except ValueError as error:
+            call.refusal = InvalidRequest(f"not a Batch: {error}")
 
-    def _take(self, data: bytes, call: Call) -> None:
+    async def _take(self, data: bytes, call: Call) -> None:
         try:
             call.take(data)
         except Refused as reason:
             call.refused[str(reason)] += 1
             self.refused["event"] += 1
+        except AccessDenied as error:
+            call.refusal = error
+        if self._gathering.full:
+            await self._gathering.flush()
 
 
-class Call:
-    """One call of an agent: what has come of it and what became of that. Its node is that of its first event."""
+async def _in_a_task(work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
+    """Do `work` in one of `tasks`, which may be cancelled there: then it is done with."""
+    task = asyncio.create_task(work, name="receiver of an original agent")
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    try:
+        await asyncio.wait((task,))
+    finally:
+        task.cancel()
+    if not task.cancelled():
+        task.result()
 
-    def __init__(self, outbox: Mailbox[News], nodes: Nodes, stack: ExitStack, stream: Stream) -> None:
-        """`stack`: left when the call is over."""
-        self.refused: Counter[str] = Counter()
-        """Events that were not taken, by reason."""
-        self.refusal: WireError | None = None
-        """Why the call ends with an error, if it does."""
-        self.over = asyncio.Event()
-        """Nothing more is to be read of it: the agent is gone, or the server stops."""
-        self._outbox, self._nodes, self._stack, self._stream = outbox, nodes, stack, stream
-        self._gathered = Gathered()
-        self._full: deque[Gathered] = deque()
-        self._waiting: deque[tuple[str, pa.RecordBatch]] = deque()
+
+class Gathering:
+    """What has come and is not passed on."""
+
+    def __init__(self, outbox: Mailbox[News]) -> None:
+        self._outbox = outbox
+        self._gathered, self._shares = Gathered(), Shares()
+        self._full: deque[tuple[Gathered, Shares]] = deque()
+        self._made: deque[tuple[str, pa.RecordBatch, Counter[Call]]] = deque()
         self._flushing = asyncio.Lock()
-        self._node: Node | None = None
-        self._unsettled = 0
-        self._settled = asyncio.Event()
-        self._rows = 0
-        self._problem = ""
 
     @property
     def full(self) -> bool:
         """Whether it is time to flush."""
         return self._gathered.rows >= FLUSH_ROWS or self._gathered.bytes >= FLUSH_BYTES
+
+    def add(self, data: bytes, event: Any, call: Call) -> int:
+        """Add an event's rows; how many there are. Refused when it is not taken."""
+        kind, rows = self._gathered.add(event, len(data))
+        self._shares.setdefault(kind, Counter())[call] += rows
+        return rows
+
+    def has(self, call: Call) -> bool:
+        """Whether rows of `call` are gathered and not on their way."""
+        return any(call in counts for counts in self._shares.values())
+
+    async def flush(self) -> None:
+        """Pass on what has been gathered, which waits while the server is full. What was not passed on when it is cancelled is at the next.
+        Disconnected when the server is stopping."""
+        async with self._flushing:  # who waits here has added one event since it was full
+            if self._gathered.rows:
+                self._full.append((self._gathered, self._shares))
+                self._gathered, self._shares = Gathered(), Shares()
+            while self._made or self._full:
+                if not self._made:
+                    await self._make(*self._full[0])
+                    self._full.popleft()
+                    continue
+                try:
+                    await self._outbox.put(_news(*self._made[0]))
+                except MailboxClosed:
+                    raise Disconnected("the server is stopping") from None
+                self._made.popleft()
+
+    async def _make(self, gathered: Gathered, shares: Shares) -> None:
+        try:
+            batches = gathered.batches() if gathered.rows <= _MADE_AT_ONCE else await asyncio.to_thread(gathered.batches)
+        except Exception:  # a bug of ours costs these rows, not all that come after them
+            log.exception("events of the original's agents could not be made into columns")
+            for counts in shares.values():
+                _settle(counts, "the server made a mistake, its log says which")
+            return
+        for call in {call for counts in shares.values() for call in counts}:
+            call.passed_on(gathered.oldest_ns)
+        self._made.extend((kind, batch, shares[kind]) for kind, batch in batches)
+
+
+def _news(kind: str, rows: pa.RecordBatch, counts: Counter[Call]) -> News:
+    token = f"{VERSION}:0:{uuid.uuid4().int >> 64}"  # their batches have no names, and are never sent again
+    return News(kind, rows, Delivery(kind, rows, token, functools.partial(_settle, counts), doubtful=False))
+
+
+def _settle(counts: Counter[Call], problem: str, retry_after_ms: int = 0) -> None:
+    """They send nothing again: what is not stored now never will be."""
+    for call, rows in counts.items():
+        call.settle(rows, problem)
+
+
+class Call:
+    """One call of an agent: what became of what came. Its node is that of its first event."""
+
+    def __init__(self, gathering: Gathering, nodes: Nodes, stack: ExitStack, stream: Stream) -> None:
+        """`stack`: left when the call is over."""
+        self.refused: Counter[str] = Counter()
+        """Events that were not taken, by reason."""
+        self.refusal: WireError | None = None
+        """Why the call ends with an error, if it does."""
+        self._gathering, self._nodes, self._stack, self._stream = gathering, nodes, stack, stream
+        self._node: Node | None = None
+        self._unsettled = self._stored = 0
+        self._settled = asyncio.Event()
+        self._problem = ""
 
     def take(self, data: bytes) -> None:
         """Add an event. Refused when it is none."""
@@ -191,7 +243,7 @@ class Call:
             self._node = self._introduced(name)
         elif name != self._node.hello.node.encode():
             raise Refused("of another node than those before it")
-        self._gathered.add(event, len(data))
+        self._unsettled += self._gathering.add(data, event, self)
 
     def _introduced(self, name: Any) -> Node:
         try:
@@ -202,63 +254,41 @@ class Call:
         log.info("node %s is connected from %s (an agent of the original)", hello.node, self._stream.peer)
         return self._stack.enter_context(self._nodes.connected(hello))
 
-    async def flush(self) -> None:
-        """Pass on what has been gathered, which waits while the server is full. What was not passed on when it is cancelled is at the next."""
-        async with self._flushing:
-            if self._gathered.rows and self._node is not None:
-                self._node.received(self._gathered.oldest_ns)
-                self._full.append(self._gathered)
-                self._gathered = Gathered()
-            while self._waiting or self._full:
-                if self._waiting:
-                    await self._pass_on(*self._waiting[0])
-                    self._waiting.popleft()
-                else:
-                    self._waiting.extend(await _made(self._full[0]))
-                    self._full.popleft()
+    def passed_on(self, oldest_ns: int) -> None:
+        """Rows of it are on their way."""
+        if self._node is not None:
+            self._node.received(oldest_ns)
 
-    async def _pass_on(self, kind: str, rows: pa.RecordBatch) -> None:
-        token = f"{self._node.hello.node if self._node else ''}:0:{uuid.uuid4().int >> 64}"  # they name no batches: it is never sent again
-        self._unsettled += 1
-        try:
-            await self._outbox.put(News(kind, rows, Delivery(kind, rows, token, functools.partial(self._settle, rows.num_rows), doubtful=False)))
-        except BaseException as error:
-            self._unsettled -= 1
-            if isinstance(error, MailboxClosed):
-                raise Disconnected("the server is stopping") from None
-            raise
-
-    def _settle(self, rows: int, problem: str, retry_after_ms: int = 0) -> None:
-        """They send nothing again: what is not stored now never will be."""
-        self._unsettled -= 1
+    def settle(self, rows: int, problem: str) -> None:
+        """Rows of it are stored, or never will be."""
+        self._unsettled -= rows
         if problem:
             self._problem = problem
         else:
-            self._rows += rows
-        if self._node is not None:
-            if problem:
-                self._node.rejected_batches += 1
-            else:
-                self._node.stored(rows)
+            self._stored += rows
+        if self._node is not None and problem:
+            self._node.rejected_batches += 1
+        elif self._node is not None:
+            self._node.stored(rows)
         if not self._unsettled:
             self._settled.set()
 
     async def answer(self) -> CollectorAck:
-        """What became of all that came, once that is known."""
+        """What became of all that came, once that is known. Raises what the call was refused for."""
+        if self._unsettled and self._gathering.has(self):
+            await asyncio.sleep(ANSWER_S)
+            if self._gathering.has(self):
+                await self._gathering.flush()
         while self._unsettled:
             self._settled.clear()
             await self._settled.wait()
+        if self.refusal is not None:
+            raise self.refusal
         status = "ERROR" if self._problem else "PARTIAL" if self.refused else "OK"
-        parts = [f"{self._rows} rows stored"]
+        parts = [f"{self._stored} rows stored"]
         if self.refused:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.refused.most_common(8))
             parts.append(f"{self.refused.total()} events refused ({reasons})")
         if self._problem:
             parts.append(f"not stored: {self._problem}")
         return CollectorAck(status=status, message="; ".join(parts))
-
-
-async def _made(gathered: Gathered) -> list[tuple[str, pa.RecordBatch]]:
-    if gathered.rows <= _MADE_AT_ONCE:
-        return list(gathered.batches())
-    return await asyncio.to_thread(lambda: list(gathered.batches()))

@@ -9,7 +9,7 @@ import functools
 import ipaddress
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,8 @@ class Gathered:
         self.oldest_ns = 0
         """Enter time of the oldest, ns since the epoch; 0 when there is none."""
 
-    def add(self, event: OriginalEvent, nbytes: int) -> None:
-        """Add the rows of an event that took `nbytes`. Refused when it is not taken."""
+    def add(self, event: OriginalEvent, nbytes: int) -> tuple[str, int]:
+        """Add the rows of an event that took `nbytes`; their kind and number. Refused when it is not taken."""
         name = event.about.get("event_type", b"")
         plan = _PLANS.get(name)  # type: ignore[arg-type]  # text is bytes
         if plan is None:
@@ -63,18 +63,21 @@ class Gathered:
             raise Refused(f"{plan.kind} without {plan.payload}")
         common = tuple(get(event) for get in _COMMON.values())
         specific = plan.rows(event.said)
-        self._rows.setdefault(plan.type, []).extend(common + each for each in specific)
+        self._rows.setdefault(plan.kind, []).extend(common + each for each in specific)
         self.rows += len(specific)
         self.bytes += nbytes
         self.oldest_ns = min(self.oldest_ns or common[0], common[0])
+        return plan.kind, len(specific)
 
-    def batches(self) -> Iterator[tuple[str, pa.RecordBatch]]:
+    def batches(self) -> list[tuple[str, pa.RecordBatch]]:
         """All rows: kind, batch."""
-        for event_type, rows in self._rows.items():
-            plan = _PLANS[event_type.encode()]
-            told = dict(zip((*_COMMON, *plan.columns), zip(*rows, strict=True), strict=True))
-            arrays = [_array(column, told.get(column.name), len(rows)) for column in KINDS[plan.kind].columns]
-            yield plan.kind, pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(plan.kind))
+        return [(kind, _batch(kind, rows)) for kind, rows in self._rows.items() if rows]
+
+
+def _batch(kind: str, rows: list[Values]) -> pa.RecordBatch:
+    told = dict(zip((*_COMMON, *_COLUMNS[kind]), zip(*rows, strict=True), strict=True))
+    arrays = [_array(column, told.get(column.name), len(rows)) for column in KINDS[kind].columns]
+    return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(kind))
 
 
 def _array(column: Column, values: Values | None, rows: int) -> pa.Array:
@@ -359,3 +362,5 @@ _PLANS: dict[bytes, _Plan] = {
     )
 }
 """event_type -> what becomes of it."""
+_COLUMNS = {plan.kind: plan.columns for plan in _PLANS.values()}
+"""By kind; plans of the same one have the same."""

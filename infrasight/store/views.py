@@ -24,8 +24,8 @@ def make_views(session: Rows) -> list[str]:
 
 
 def _needed(session: Rows) -> list[str]:
-    databases = session.rows(f"SELECT count() FROM system.databases WHERE name = {text(ORIGINAL_DATABASE)}")
-    statements = [] if databases == [["1"]] else [f"CREATE DATABASE IF NOT EXISTS {ORIGINAL_DATABASE}"]
+    there = session.rows(f"SELECT name FROM system.databases WHERE name = {text(ORIGINAL_DATABASE)}")
+    statements = [] if there else [f"CREATE DATABASE IF NOT EXISTS {ORIGINAL_DATABASE}"]
     ours = f"engine = 'View' AND startsWith(comment, {text(MARK)})"
     names = ", ".join(text(view.name) for view in VIEWS)
     found = session.rows(

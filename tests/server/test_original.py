@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +121,12 @@ async def test_acknowledged_after_the_insert_only_and_a_stream_flushes_while_it_
 
 async def test_many_events_are_flushed_by_number_and_a_full_server_makes_the_agent_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(original, "FLUSH_ROWS", 100)
-    data = bytes(event())
+    data = bytes(event(snoop=pb.SnooperEvent(filename="/" + "x" * 4000)))  # more than HTTP/2's windows hold
     async with Running(MemoryStore(), ingest_bytes=100_000) as server, Agent(server.port) as agent, agent.stream() as stream:
         server.store.gate.clear()
 
         async def send() -> None:
-            for _ in range(20_000):
+            for _ in range(3_000):
                 await stream.send_message(data)
             await stream.end()
 
@@ -137,7 +138,24 @@ async def test_many_events_are_flushed_by_number_and_a_full_server_makes_the_age
         assert mailbox.statistics().weight <= mailbox.limit
         server.store.gate.set()
         await sending
-        assert (await ack(stream)).message == "20000 rows stored"
+        assert (await ack(stream)).message == "3000 rows stored"
+
+
+async def test_what_comes_of_many_agents_is_stored_together(running: Running) -> None:
+    async with AsyncExitStack() as stack:
+        agents = [await stack.enter_async_context(Agent(running.port)) for _ in range(30)]
+        answers = await asyncio.gather(*(agent.send_events(event(node_name=f"old{number}")) for number, agent in enumerate(agents)))
+    assert {answer.message for answer in answers} == {"1 rows stored"}
+    assert len(running.store.tokens) <= 10
+    assert {(node.name, node.rows) for node in running.server.status().nodes} == {(f"old{number}", 1) for number in range(30)}
+
+
+async def test_a_mistake_of_ours_costs_these_rows_only(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Agent(running.port) as agent:
+        with monkeypatch.context() as patch:
+            patch.setattr(Gathered, "batches", lambda _: 1 / 0)
+            assert (await agent.send_events(event())).message == "0 rows stored; not stored: the server made a mistake, its log says which"
+        assert (await agent.send_events(event())).message == "1 rows stored"
 
 
 async def test_what_came_is_stored_though_the_agent_is_gone(running: Running) -> None:

@@ -1,14 +1,21 @@
-"""The node's figures under the names that the original's agent has for them."""
+"""The node by the names that the original's agent has: its metrics, its options."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 from infrasight.metrics.endpoint import exposition
 from infrasight.node.graph import build
 from infrasight.node.measures import samples
 from infrasight.node.settings import Settings
+from infrasight.settings import parse
 from tests.metrics.test_endpoint import parsed
 from tests.node.collector import Collector, listening, until
 from tests.node.delivery.test_exporter import Bench
+
+
+def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    return parse(Settings, arguments, environ, prog="node", description="")
 
 
 async def test_dashboards_of_the_original_find_its_metrics() -> None:
@@ -40,3 +47,12 @@ async def test_dashboards_of_the_original_find_its_metrics() -> None:
     assert figure("grpc_send_latency_seconds_count", tracer="open") == 2
     assert figure("grpc_send_latency_seconds_bucket", tracer="open", le="+Inf") == 2
 
+
+def test_an_original_agent_s_command_line_and_variables_are_understood() -> None:
+    settings = read(["--tracer=execve,open,syscallfreq", "--server-addr=10.0.0.1", "--server-port=8080", "--prometheus-port", "9095"], {})
+    assert (settings.traced, settings.server_addr, settings.server_port) == (("execve", "open", "syscall_freq"), "10.0.0.1", 8080)
+    assert settings.prometheus_port == 9095
+    environ = {"TRACER": "accept, resource", "SERVER_ADDR": "collector", "SERVER_PORT": "8080", "NODE_NAME": "CASA", "PROMETHEUS_PORT": "9095"}
+    settings = read([], environ)
+    assert (settings.traced, settings.server_addr, settings.server_port) == (("accept", "resource"), "collector", 8080)
+    assert (settings.node, settings.prometheus_port, read([], {}).prometheus_port) == ("CASA", 9095, 9090)
