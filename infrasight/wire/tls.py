@@ -119,7 +119,7 @@ class ServerTls:
 class Tls(SSLProtocol):
     """TLS between a transport and `protocol`. `failed` hears why, in words, when it fails, once."""
 
-    max_size = 64 << 10  # of one read
+    max_size = 32 << 10  # of one read: each connection keeps that much
     _state: SSLProtocolState
     _transport: asyncio.Transport | None
     _process_outgoing: Callable[[], None]

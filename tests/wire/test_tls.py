@@ -345,10 +345,11 @@ def test_beyond_loopback_there_is_tls_and_access_control_or_it_is_asked_for_by_n
 
 async def test_a_second_authority_can_be_trusted_while_the_first_is_replaced(mine: Fleet, tmp_path_factory: pytest.TempPathFactory) -> None:
     new = Fleet(tmp_path_factory.mktemp("new"))
-    both = mine.directory / "both.pem"
+    both, both_clients = mine.directory / "both.pem", mine.directory / "both-clients.pem"
     both.write_bytes(mine.ca.read_bytes() + new.ca.read_bytes())
+    both_clients.write_bytes(mine.clients.read_bytes() + new.clients.read_bytes())
     for issuer in (mine, new):
-        async with serving(ServerTls(*issuer.server(), both)) as server:
+        async with serving(ServerTls(*issuer.server(), both_clients)) as server:
             for holder in (mine, new):
                 async with client(server, dataclasses.replace(holder.client(Role.NODE, "n"), tls_ca=both)) as asking:
                     await asking.status()
