@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,10 @@ class Authority:
 
     @classmethod
     def create(cls, directory: Path, name: str, days: int) -> Self:
-        """A new one, in files."""
+        """A new one, in files. No two have the same name: whoever trusts two at a time tells them apart by it."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:_COMMON_NAME_LENGTH])])
+        own = f"{name} {secrets.token_hex(4)}"
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, own[-_COMMON_NAME_LENGTH:])])
         now = datetime.datetime.now(datetime.UTC)
         certificate = (
             x509.CertificateBuilder()
@@ -97,7 +99,6 @@ class Authority:
         begins = begins or datetime.datetime.now(datetime.UTC)
         key = ec.generate_private_key(ec.SECP256R1())
         usage = ExtendedKeyUsageOID.SERVER_AUTH if subject.hosts else ExtendedKeyUsageOID.CLIENT_AUTH
-        issuer_key = self._certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         certificate = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject.name[:_COMMON_NAME_LENGTH])]))
@@ -111,7 +112,7 @@ class Authority:
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
             .add_extension(x509.SubjectAlternativeName(_names(subject)), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_key), critical=False)
+            .add_extension(self._key_identifier(), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         cert_file, key_file = (self.directory / f"{subject.name}.{end}" for end in ("pem", "key"))
@@ -166,6 +167,10 @@ class Authority:
                 problem = "revoked"
             yield Found(file, tuple(_shown(certificate)), certificate.not_valid_after_utc, problem)
 
+    def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        own = self._certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+
     def _is_ours(self, certificate: x509.Certificate) -> bool:
         try:
             certificate.verify_directly_issued_by(self._certificate)
@@ -184,11 +189,14 @@ class Authority:
             raise CommandLineError(f"{file} holds no list of revoked certificates") from None
 
     def _revocations(self, entries: Sequence[x509.RevokedCertificate]) -> bytes:
+        now = datetime.datetime.now(datetime.UTC)
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self._certificate.subject)
-            .last_update(datetime.datetime.now(datetime.UTC) - _SKEW)
+            .last_update(now - _SKEW)
             .next_update(self._certificate.not_valid_after_utc)
+            .add_extension(self._key_identifier(), critical=False)
+            .add_extension(x509.CRLNumber(int(now.timestamp())), critical=False)
         )
         for entry in entries:
             builder = builder.add_revoked_certificate(entry)

@@ -104,8 +104,8 @@ class _GrpcChannel(grpclib.client.Channel):
         )
         try:
             await shaken
-        except BaseException as error:
-            transport.abort() if isinstance(error, asyncio.CancelledError) else transport.close()
+        except asyncio.CancelledError:
+            transport.abort()
             raise
         return protocol
 

@@ -18,7 +18,7 @@ from h2.exceptions import H2Error
 
 from infrasight.errors import AccessDenied, Disconnected, InfraSightError, InvalidRequest
 from infrasight.wire._generated.infrasight.v1 import CollectorBase, EventsBase
-from infrasight.wire.access import ANYBODY, Access, Open, Principal, Role
+from infrasight.wire.access import Access, Open, Principal, Role
 from infrasight.wire.complaints import complain
 from infrasight.wire.framing import read_message
 from infrasight.wire.status import to_grpc
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 class ServerStream(Generic[Request, Response]):
     """One call, as the method that serves it sees it."""
 
-    def __init__(self, stream: grpclib.server.Stream[Any, Any], request: type[Request], max_bytes: int, principal: Principal = ANYBODY) -> None:
+    def __init__(self, stream: grpclib.server.Stream[Any, Any], request: type[Request], max_bytes: int, principal: Principal) -> None:
         self.principal = principal
         self._stream = stream
         self._request = request

@@ -18,8 +18,11 @@ from pathlib import Path
 from infrasight.errors import CredentialsUnusable
 
 log = logging.getLogger(__name__)
+logging.getLogger("hpack").setLevel(logging.INFO)  # below that it writes down every header, and so tokens
 HANDSHAKE_S = 10.0
 """What a handshake may take."""
+SHUTDOWN_S = 2.0
+"""What a farewell may take: who does not answer it keeps a server that stops no longer."""
 SYSTEM = Path("system")
 """In place of a file of authorities: those that the machine trusts."""
 CLIENT_HELLO, ALERT_TYPE = b"\x16\x03", b"\x15\x03"
@@ -116,7 +119,7 @@ class ServerTls:
 class Tls(SSLProtocol):
     """TLS between a transport and `protocol`. `failed` hears why, in words, when it fails, once."""
 
-    max_size = 64 << 10  # of one read
+    max_size = 32 << 10  # of one read: each connection keeps that much
     _state: SSLProtocolState
     _transport: asyncio.Transport | None
     _process_outgoing: Callable[[], None]
@@ -140,6 +143,7 @@ class Tls(SSLProtocol):
             server_side=server_hostname is None,
             server_hostname=server_hostname,
             ssl_handshake_timeout=HANDSHAKE_S,  # type: ignore[arg-type]  # float works as well
+            ssl_shutdown_timeout=SHUTDOWN_S,
         )
 
     def close(self) -> None:

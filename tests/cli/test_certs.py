@@ -63,6 +63,10 @@ def test_openssl_takes_them_for_what_they_are_and_nothing_else(fleet: Path) -> N
     assert "OK" in openssl("verify", "-CAfile", ca, "-verify_ip", "10.0.0.1", server)
     assert "OK" in openssl("verify", "-CAfile", ca, "-verify_ip", "::1", server)
     assert "OK" not in openssl("verify", "-CAfile", ca, "-verify_hostname", "b.example", server)
+    assert certs("revoke", "node-n1") == 0
+    revoked = ["verify", "-x509_strict", "-crl_check", "-CAfile", fleet / "clients.pem"]
+    assert openssl(*revoked, admin) == f"{admin}: OK\n"
+    assert "OK" not in openssl(*revoked, node)
     assert "URI:spiffe://fleet/infrasight/node/n1" in openssl("x509", "-in", node, "-noout", "-ext", "subjectAltName")
     assert "URI:spiffe://fleet/infrasight/admin/ann" in openssl("x509", "-in", admin, "-noout", "-ext", "subjectAltName")
 
@@ -156,8 +160,8 @@ def test_show_tells_what_is_good_and_until_when(fleet: Path, capsys: pytest.Capt
     capsys.readouterr()
     assert certs("show") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [re.sub(r"\d{4}-\d\d-\d\d", "DAY", " ".join(line.split())) for line in lines] == [
-        "ca until DAY good InfraSight fleet",
+    assert [re.sub(r"fleet [0-9a-f]{8}", "fleet NUMBER", re.sub(r"\d{4}-\d\d-\d\d", "DAY", " ".join(line.split()))) for line in lines] == [
+        "ca until DAY good InfraSight fleet NUMBER",
         "node-n1 until DAY good spiffe://fleet/infrasight/node/n1",
         "node-n2 until DAY revoked spiffe://fleet/infrasight/node/n2",
         "token-node-%2A a token",

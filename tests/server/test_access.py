@@ -81,6 +81,24 @@ async def test_a_node_ships_under_the_name_in_its_certificate_and_no_other(caplo
         assert any("refused 127.0.0.1:" in line and "may not ship as 'other'" in line for line in caplog.messages)
 
 
+async def test_a_stream_goes_on_while_certificates_change(tmp_path: Path) -> None:
+    mine = Fleet(tmp_path)
+    credentials = mine.client(Role.NODE, "n1")
+    async with Running(MemoryStore(), tls=mine.tls(mutual=True), access=Known(None)) as running, running.client(credentials) as node:
+        async with node.ship(HELLO) as shipment:
+            await shipment.send(message(1))
+            assert (await anext(shipment)).verdict == OK
+            mine.authority.renew("server", None)
+            mine.authority.revoke("node-n1")
+            with pytest.raises(Unreachable, match="certificate revoked"):
+                async with running.client(credentials) as again:
+                    await ship(again, message(2))
+            for seq in range(3, 50):
+                await shipment.send(message(seq))
+                assert (await anext(shipment)).verdict == OK
+        assert running.store.rows() == 480
+
+
 async def test_a_node_may_only_ship() -> None:
     async with certified() as running, running.client(fleet().client(Role.NODE, "n1")) as node:
         for forbidden in (node.status(), anext(node.query("SELECT 1")), node.subscribe().__aenter__()):

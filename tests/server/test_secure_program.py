@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import os
 import signal
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 
 from infrasight.cli.main import main
 from infrasight.client import Client, Credentials
+from infrasight.errors import Unauthenticated
 from infrasight.wire import Hello
 from tests.server.running import message, ship
 from tests.server.test_program import Process, refused, server
@@ -87,6 +90,23 @@ async def test_everybody_gets_what_is_theirs_over_tls(tmp_path: Path, certs: Pat
         there = ["--data-dir", str(tmp_path / "kept")]
         assert await command("query", "SELECT count() AS n FROM open", "-o", "csv", *there, **variables) == (0, '"n"\n10\n', "")
         assert "Traceback" not in said
+
+
+async def test_a_log_with_everything_in_it_has_no_token(tmp_path: Path, certs: Path) -> None:
+    """Also not those that are wrong, which may be somebody's for another server."""
+    (tmp_path / "wrong").write_text("isk_wrong-and-secret")
+    async with server(tmp_path, *told(certs), "--log-level=debug") as process:
+        for file in (certs / "token-reader-bob", tmp_path / "wrong"):
+            async with Client(port=process.port, credentials=Credentials(certs / "ca.pem", token_file=file)) as client:
+                with contextlib.suppress(Unauthenticated):
+                    await client.status()
+        status, said = await process.end(signal.SIGTERM)
+    assert status == 0
+    assert " DEBUG " in said
+    assert "that token is not known here" in said
+    for secret in ((certs / "token-reader-bob").read_text().strip(), "isk_wrong-and-secret"):
+        assert secret not in said
+        assert hashlib.sha256(secret.encode()).hexdigest() not in said
 
 
 async def test_wherever_it_listens_the_same_holds(tmp_path: Path, certs: Path) -> None:

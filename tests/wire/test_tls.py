@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from infrasight.cli.authority import Subject
 from infrasight.client import Client, Credentials
@@ -169,6 +170,22 @@ async def test_whoever_stops_or_hangs_in_the_handshake_harms_nobody(monkeypatch:
             await raw(server.port, rubbish)
         await eventually(lambda: server.refused["tls"] == 6)
         assert (await good.status()).version == "echo"
+
+
+def test_on_uvloop_too(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Programs run on it; its transports are others than asyncio's."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test_calls_and_answers_of_any_size_over_tls(True))
+        for credentials, client_says, server_says in (
+            (Credentials(fleet().ca), "certificate required", "peer did not return a certificate"),
+            (of_another_authority(), "unknown ca", "unable to get local issuer certificate"),
+            (None, "it speaks TLS: give --tls-ca", "what it speaks is not TLS"),
+        ):
+            refusal = test_who_has_no_good_certificate_is_refused_and_both_sides_say_why
+            runner.run(refusal(lambda given=credentials: given, client_says, server_says, caplog))  # type: ignore[misc]
+        runner.run(test_a_server_without_a_good_certificate_is_not_trusted(Fleet().tls, "unable to get local issuer", "unknown ca", caplog))
+        runner.run(test_whoever_stops_or_hangs_in_the_handshake_harms_nobody(monkeypatch, caplog))
+        runner.run(test_a_server_closes_those_in_the_handshake_too())
 
 
 async def test_connections_count_from_the_first_byte(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,10 +345,11 @@ def test_beyond_loopback_there_is_tls_and_access_control_or_it_is_asked_for_by_n
 
 async def test_a_second_authority_can_be_trusted_while_the_first_is_replaced(mine: Fleet, tmp_path_factory: pytest.TempPathFactory) -> None:
     new = Fleet(tmp_path_factory.mktemp("new"))
-    both = mine.directory / "both.pem"
+    both, both_clients = mine.directory / "both.pem", mine.directory / "both-clients.pem"
     both.write_bytes(mine.ca.read_bytes() + new.ca.read_bytes())
+    both_clients.write_bytes(mine.clients.read_bytes() + new.clients.read_bytes())
     for issuer in (mine, new):
-        async with serving(ServerTls(*issuer.server(), both)) as server:
+        async with serving(ServerTls(*issuer.server(), both_clients)) as server:
             for holder in (mine, new):
                 async with client(server, dataclasses.replace(holder.client(Role.NODE, "n"), tls_ca=both)) as asking:
                     await asking.status()
