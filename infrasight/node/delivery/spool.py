@@ -28,7 +28,7 @@ from pathlib import Path
 from infrasight.node.delivery.cursors import Cursors, Position
 from infrasight.node.delivery.epoch import next_epoch, sync_directory
 from infrasight.node.delivery.lane import Held, LaneState
-from infrasight.node.delivery.leftovers import find
+from infrasight.node.delivery.leftovers import Leftovers, find
 from infrasight.node.delivery.segment import Segment
 from infrasight.node.delivery.tally import Tally
 from infrasight.node.flow import Encoded
@@ -41,6 +41,8 @@ RETRY_S, RETRY_MAX_S = 1.0, 30.0
 """Until a disk that failed is tried again."""
 CURSOR_S = 10.0
 """How often, at most, the cursors are synced when no segment is removed; what a crash of the machine takes back is sent again, and stored once."""
+HELD_S = 10.0
+"""How old rows may get between ring and spool, about."""
 IDLE_S = 60.0
 """How often ages are looked at when nothing else happens."""
 
@@ -134,7 +136,7 @@ class Spool:
             raise OSError(None, f"another node uses {directory}") from None
         epoch = next_epoch(directory / "epoch")
         self.epoch = epoch if not self.written and not self.problem else self.epoch
-        self.tally.open(directory / "tally", self.ledger)
+        self.tally.open(directory / "tally")
         self._cursors = Cursors(directory / "cursors")
 
     def _recover(self, directory: Path) -> None:
@@ -147,7 +149,25 @@ class Spool:
             state.segments[:0], state.pieces, state.number = segments, left.pieces[lane], left.numbers[lane]
             state.read = self._cursors.of(lane) if segments else state.end
             self.bytes += sum(segment.size for segment in segments)
+        self._tell_losses(left)
         self._recovered = True
+
+    def _tell_losses(self, left: Leftovers) -> None:
+        """What the last life had read and not written down, and what it had written down and is not there."""
+        late: Counter[str] = Counter()
+        for lane, segments in left.segments.items():
+            last = self.tally.written_up_to(lane)
+            for segment in segments:
+                if segment.number >= last.segment:
+                    start = last.offset if segment.number == last.segment else 0
+                    for _, header in segment.records(start):
+                        late[header.kind] += header.rows
+        unwritten, gone = self.tally.reconcile(late, self.rows())
+        died_ns = self.tally.died_ns
+        for kind, rows in unwritten.items():
+            self.ledger.add(kind, "killed", rows, died_ns - int(HELD_S * 1e9), died_ns)
+        for kind, rows in gone.items():
+            self.ledger.add(kind, "spool_damaged", rows, died_ns - int(self.limits.age_s * 1e9), died_ns)
 
     @property
     def room(self) -> bool:
@@ -255,7 +275,7 @@ class Spool:
         segment.held += 1
         self.bytes += before - held.offset
         self.written += 1
-        self.tally.keep(piece.kind, piece.rows)
+        self.tally.keep(piece.kind, piece.rows, state.lane, state.end)
         self._dirty.set()
         return True
 
@@ -318,7 +338,6 @@ class Spool:
             return None
         end = start + header.size + header.length
         if end > segment.size:  # cut off
-            self.ledger.add(header.kind, "spool_damaged", header.rows, header.oldest_ns, header.oldest_ns)
             state.read = Position(number, start + 1)
             return None
         at, state.read = Position(number, start), Position(number, end)
@@ -352,6 +371,7 @@ class Spool:
         self.ledger.add(held.kind, "spool_damaged", held.rows, held.oldest_ns, held.oldest_ns)
         if held.segment is not None:
             held.segment.rows[held.kind] -= held.rows
+            self.tally.settle(held.kind, held.rows, kept=True)
         held.rows, held.payload = 0, b""
 
     def done(self, pieces: list[Held]) -> None:
@@ -361,8 +381,7 @@ class Spool:
             if held.segment is not None:
                 held.segment.held -= 1
                 held.segment.rows[held.kind] -= held.rows
-            else:
-                self.tally.keep(held.kind, held.rows)
+            self.tally.settle(held.kind, held.rows, kept=held.segment is not None)
         for lane in {held.lane for held in pieces}:
             self._lanes[lane].pass_done()
             self._advance(self._lanes[lane])
@@ -405,6 +424,7 @@ class Spool:
         for kind, rows in segment.rows.items():
             if rows:
                 self.ledger.add(kind, reason, rows, segment.oldest_ns, segment.newest_ns)
+                self.tally.settle(kind, rows, kept=True)
                 state.given_up += rows
         segment.rows.clear()
         self.bytes -= segment.size
@@ -461,6 +481,7 @@ class Spool:
             self.fsyncs += 1
         if self._cursors is not None:
             self._cursors.sync()  # before what they say is delivered goes
+        self.tally.sync()
         self._cursors_synced_s = self._clock()
         for segment in removed:
             segment.path.unlink(missing_ok=True)
