@@ -41,6 +41,8 @@ RETRY_S, RETRY_MAX_S = 1.0, 30.0
 """Until a disk that failed is tried again."""
 CURSOR_S = 10.0
 """How often, at most, the cursors are synced when no segment is removed; what a crash of the machine takes back is sent again, and stored once."""
+PROBE_BYTES = 64 << 10
+"""What a disk must take before it is used again."""
 HELD_S = 10.0
 """How old rows may get between ring and spool, about."""
 IDLE_S = 60.0
@@ -122,7 +124,8 @@ class Spool:
         try:
             work(directory)
         except OSError as error:
-            self._release()
+            if not self._recovered:
+                self._release()
             self._fail(error)
             return False
         return True
@@ -173,6 +176,11 @@ class Spool:
     def room(self) -> bool:
         """Whether another piece may come in: on the disk always, in memory while there is little."""
         return (self._directory is not None and not self.problem) or self._ready_bytes < READY_BYTES
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it is meant to be on a disk."""
+        return self._directory is not None
 
     @property
     def waiting(self) -> bool:
@@ -232,6 +240,8 @@ class Spool:
             return False
         if not self._recovered and not self._try(self._recover, self._directory):
             return False
+        if not self._try(_probe, self._directory):
+            return False
         for state in self._lanes.values():
             unread = state.unread
             for held in [held for held in (*state.held, *state.ready) if held.segment is None and not held.done]:
@@ -254,6 +264,7 @@ class Spool:
             log.error("no spool at %s: %s; what the server does not take is kept in memory", self._directory, said)
         self.problem = said
         self.failures += 1
+        self._dirty.set()
         self._retry_at_s = self._clock() + self._retry_s
         self._retry_s = min(2 * self._retry_s, RETRY_MAX_S)
 
@@ -442,6 +453,7 @@ class Spool:
                 async with asyncio.timeout(IDLE_S):
                     await self._dirty.wait()
             await asyncio.sleep(self.limits.fsync_s / 2)
+            self._usable()  # tries a disk that failed
             self._expire()
             await self._sync(self._due())
 
@@ -457,7 +469,7 @@ class Spool:
                 state.synced = end
             state.marked = end
             waiting |= max(done, state.synced) < end
-        if not waiting:
+        if not waiting and not self.problem:
             self._dirty.clear()
         return due
 
@@ -551,6 +563,13 @@ class Spool:
             for segment in state.segments:
                 rows.update(segment.rows)
         return {kind: count for kind, count in rows.items() if count}
+
+
+def _probe(directory: Path) -> None:
+    """See whether a file can be written. OSError."""
+    file = directory / "probe"
+    file.write_bytes(bytes(PROBE_BYTES))
+    file.unlink()
 
 
 def _sync_file(path: Path) -> None:
