@@ -242,21 +242,25 @@ class Spool:
             return False
         if not self._try(_probe, self._directory):
             return False
-        for state in self._lanes.values():
-            unread = state.unread
-            for held in [held for held in (*state.held, *state.ready) if held.segment is None and not held.done]:
-                if not self._write(state, held):
-                    return False
-            if unread:
-                self._ready_bytes -= sum(held.size for held in state.ready)
-                for held in state.ready:
-                    self._on_disk_only(held)
-                state.ready.clear()
-            else:
-                state.read = state.end
+        if not all(self._write_late(state) for state in self._lanes.values()):
+            return False
         log.warning("the spool works again")
         self.problem, self._retry_s = "", RETRY_S
         return True
+
+    def _write_late(self, state: LaneState) -> bool:
+        """Write down what of a lane is in memory only. Whether the disk took it all."""
+        unread = state.unread
+        late = [held for held in (*state.held, *state.ready) if held.segment is None and not held.done]
+        took = all(self._write(state, held) for held in late)
+        if not unread:
+            state.read = state.end
+            return took
+        while state.ready and state.ready[0].segment is not None:  # it is read when what is before it on the disk has been
+            held = state.ready.popleft()
+            self._ready_bytes -= held.size
+            self._on_disk_only(held)
+        return took
 
     def _fail(self, error: OSError) -> None:
         said = error.strerror or str(error)
