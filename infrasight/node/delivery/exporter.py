@@ -89,7 +89,7 @@ class Exporter(Actor):
                 for task in done:
                     task.result()
                 tasks = [task for task in tasks if not task.done()]
-                if self.drained and not self.connected and self.spool.safe:
+                if self._nobody_is_there:
                     break
         finally:
             for task in tasks:
@@ -112,6 +112,11 @@ class Exporter(Actor):
     def _finished(self) -> bool:
         return self.drained and not len(self.window) and not self.spool.waiting
 
+    @property
+    def _nobody_is_there(self) -> bool:
+        """Whether the end need not wait: no server could be reached, and the disk has everything for the next start."""
+        return self.drained and self._failed >= len(self._servers) and self.spool.safe
+
     async def _ship(self) -> None:
         while not self._finished:
             host, port = server = self._servers[0]
@@ -120,14 +125,14 @@ class Exporter(Actor):
             except InvalidRequest:
                 raise  # the server does not like who we say we are: saying it again changes nothing
             except WireError as error:
-                if not self._reached and not self.spool.safe and time.monotonic() >= self._reach_by_s:
+                if not self._reached and not self.spool.lasting and time.monotonic() >= self._reach_by_s:
                     raise Unreachable(f"the server at {host}:{port} cannot be reached: {error}") from error
                 if self.connected or self._failed < len(self._servers):
                     log.warning("server at %s:%d: %s; trying again", host, port, error)
                 self.connected = False
                 self._failed += 1
                 self._servers.append(self._servers.pop(0))
-                if self.drained and self.spool.safe:
+                if self._nobody_is_there:
                     return
                 await asyncio.sleep(self._pause_s())
 
@@ -135,7 +140,7 @@ class Exporter(Actor):
         """Before the next attempt: none while there is another server to be tried."""
         rounds, more = divmod(self._failed, len(self._servers))
         pause_s = 0.0 if more else random.uniform(0, min(BACKOFF_S * 2 ** min(rounds, 30), BACKOFF_MAX_S))
-        return pause_s if self._reached or self.spool.safe else min(pause_s, max(self._reach_by_s - time.monotonic(), 0.0))
+        return pause_s if self._reached or self.spool.lasting else min(pause_s, max(self._reach_by_s - time.monotonic(), 0.0))
 
     async def _connection(self, server: Server) -> None:
         hello = replace(self._hello, epoch=self.spool.epoch)
@@ -144,6 +149,7 @@ class Exporter(Actor):
             if self._reached:
                 log.warning("server at %s:%d is back", host, port)
             self.connected = self._reached = True
+            self._failed = min(self._failed, len(self._servers) - 1)
             self.connections += 1
             self._not_before_s = 0.0
             self.window.resend()

@@ -28,7 +28,7 @@ from pathlib import Path
 from infrasight.node.delivery.cursors import Cursors, Position
 from infrasight.node.delivery.epoch import next_epoch, sync_directory
 from infrasight.node.delivery.lane import Held, LaneState
-from infrasight.node.delivery.leftovers import find
+from infrasight.node.delivery.leftovers import Leftovers, find
 from infrasight.node.delivery.segment import Segment
 from infrasight.node.delivery.tally import Tally
 from infrasight.node.flow import Encoded
@@ -41,6 +41,10 @@ RETRY_S, RETRY_MAX_S = 1.0, 30.0
 """Until a disk that failed is tried again."""
 CURSOR_S = 10.0
 """How often, at most, the cursors are synced when no segment is removed; what a crash of the machine takes back is sent again, and stored once."""
+PROBE_BYTES = 64 << 10
+"""What a disk must take before it is used again."""
+HELD_S = 10.0
+"""How old rows may get between ring and spool, about."""
 IDLE_S = 60.0
 """How often ages are looked at when nothing else happens."""
 
@@ -120,7 +124,8 @@ class Spool:
         try:
             work(directory)
         except OSError as error:
-            self._release()
+            if not self._recovered:
+                self._release()
             self._fail(error)
             return False
         return True
@@ -134,7 +139,7 @@ class Spool:
             raise OSError(None, f"another node uses {directory}") from None
         epoch = next_epoch(directory / "epoch")
         self.epoch = epoch if not self.written and not self.problem else self.epoch
-        self.tally.open(directory / "tally", self.ledger)
+        self.tally.open(directory / "tally")
         self._cursors = Cursors(directory / "cursors")
 
     def _recover(self, directory: Path) -> None:
@@ -147,12 +152,35 @@ class Spool:
             state.segments[:0], state.pieces, state.number = segments, left.pieces[lane], left.numbers[lane]
             state.read = self._cursors.of(lane) if segments else state.end
             self.bytes += sum(segment.size for segment in segments)
+        self._tell_losses(left)
         self._recovered = True
+
+    def _tell_losses(self, left: Leftovers) -> None:
+        """What the last life had read and not written down, and what it had written down and is not there."""
+        late: Counter[str] = Counter()
+        for lane, segments in left.segments.items():
+            last = self.tally.written_up_to(lane)
+            for segment in segments:
+                if segment.number >= last.segment:
+                    start = last.offset if segment.number == last.segment else 0
+                    for _, header in segment.records(start):
+                        late[header.kind] += header.rows
+        unwritten, gone = self.tally.reconcile(late, self.rows())
+        died_ns = self.tally.died_ns
+        for kind, rows in unwritten.items():
+            self.ledger.add(kind, "killed", rows, died_ns - int(HELD_S * 1e9), died_ns)
+        for kind, rows in gone.items():
+            self.ledger.add(kind, "spool_damaged", rows, died_ns - int(self.limits.age_s * 1e9), died_ns)
 
     @property
     def room(self) -> bool:
         """Whether another piece may come in: on the disk always, in memory while there is little."""
         return (self._directory is not None and not self.problem) or self._ready_bytes < READY_BYTES
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it is meant to be on a disk."""
+        return self._directory is not None
 
     @property
     def waiting(self) -> bool:
@@ -212,21 +240,27 @@ class Spool:
             return False
         if not self._recovered and not self._try(self._recover, self._directory):
             return False
-        for state in self._lanes.values():
-            unread = state.unread
-            for held in [held for held in (*state.held, *state.ready) if held.segment is None and not held.done]:
-                if not self._write(state, held):
-                    return False
-            if unread:
-                self._ready_bytes -= sum(held.size for held in state.ready)
-                for held in state.ready:
-                    self._on_disk_only(held)
-                state.ready.clear()
-            else:
-                state.read = state.end
+        if not self._try(_probe, self._directory):
+            return False
+        if not all(self._write_late(state) for state in self._lanes.values()):
+            return False
         log.warning("the spool works again")
         self.problem, self._retry_s = "", RETRY_S
         return True
+
+    def _write_late(self, state: LaneState) -> bool:
+        """Write down what of a lane is in memory only. Whether the disk took it all."""
+        unread = state.unread
+        late = [held for held in (*state.held, *state.ready) if held.segment is None and not held.done]
+        took = all(self._write(state, held) for held in late)
+        if not unread:
+            state.read = state.end
+            return took
+        while state.ready and state.ready[0].segment is not None:  # it is read when what is before it on the disk has been
+            held = state.ready.popleft()
+            self._ready_bytes -= held.size
+            self._on_disk_only(held)
+        return took
 
     def _fail(self, error: OSError) -> None:
         said = error.strerror or str(error)
@@ -234,6 +268,7 @@ class Spool:
             log.error("no spool at %s: %s; what the server does not take is kept in memory", self._directory, said)
         self.problem = said
         self.failures += 1
+        self._dirty.set()
         self._retry_at_s = self._clock() + self._retry_s
         self._retry_s = min(2 * self._retry_s, RETRY_MAX_S)
 
@@ -255,7 +290,7 @@ class Spool:
         segment.held += 1
         self.bytes += before - held.offset
         self.written += 1
-        self.tally.keep(piece.kind, piece.rows)
+        self.tally.keep(piece.kind, piece.rows, state.lane, state.end)
         self._dirty.set()
         return True
 
@@ -318,7 +353,6 @@ class Spool:
             return None
         end = start + header.size + header.length
         if end > segment.size:  # cut off
-            self.ledger.add(header.kind, "spool_damaged", header.rows, header.oldest_ns, header.oldest_ns)
             state.read = Position(number, start + 1)
             return None
         at, state.read = Position(number, start), Position(number, end)
@@ -352,6 +386,7 @@ class Spool:
         self.ledger.add(held.kind, "spool_damaged", held.rows, held.oldest_ns, held.oldest_ns)
         if held.segment is not None:
             held.segment.rows[held.kind] -= held.rows
+            self.tally.settle(held.kind, held.rows, kept=True)
         held.rows, held.payload = 0, b""
 
     def done(self, pieces: list[Held]) -> None:
@@ -361,8 +396,7 @@ class Spool:
             if held.segment is not None:
                 held.segment.held -= 1
                 held.segment.rows[held.kind] -= held.rows
-            else:
-                self.tally.keep(held.kind, held.rows)
+            self.tally.settle(held.kind, held.rows, kept=held.segment is not None)
         for lane in {held.lane for held in pieces}:
             self._lanes[lane].pass_done()
             self._advance(self._lanes[lane])
@@ -405,6 +439,7 @@ class Spool:
         for kind, rows in segment.rows.items():
             if rows:
                 self.ledger.add(kind, reason, rows, segment.oldest_ns, segment.newest_ns)
+                self.tally.settle(kind, rows, kept=True)
                 state.given_up += rows
         segment.rows.clear()
         self.bytes -= segment.size
@@ -422,6 +457,7 @@ class Spool:
                 async with asyncio.timeout(IDLE_S):
                     await self._dirty.wait()
             await asyncio.sleep(self.limits.fsync_s / 2)
+            self._usable()  # tries a disk that failed
             self._expire()
             await self._sync(self._due())
 
@@ -437,7 +473,7 @@ class Spool:
                 state.synced = end
             state.marked = end
             waiting |= max(done, state.synced) < end
-        if not waiting:
+        if not waiting and not self.problem:
             self._dirty.clear()
         return due
 
@@ -461,6 +497,7 @@ class Spool:
             self.fsyncs += 1
         if self._cursors is not None:
             self._cursors.sync()  # before what they say is delivered goes
+        self.tally.sync()
         self._cursors_synced_s = self._clock()
         for segment in removed:
             segment.path.unlink(missing_ok=True)
@@ -530,6 +567,13 @@ class Spool:
             for segment in state.segments:
                 rows.update(segment.rows)
         return {kind: count for kind, count in rows.items() if count}
+
+
+def _probe(directory: Path) -> None:
+    """See whether a file can be written. OSError."""
+    file = directory / "probe"
+    file.write_bytes(bytes(PROBE_BYTES))
+    file.unlink()
 
 
 def _sync_file(path: Path) -> None:

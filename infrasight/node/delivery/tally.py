@@ -1,21 +1,21 @@
-"""The tally: how many rows were read, and how many of them written down. What lies between is lost when the node is killed, and can be told."""
+"""The tally: how many rows were read, how many of them were written down, and of how many of those it is known what became. So what a kill, or a
+disk, took can be told at the next start."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
+from infrasight.node.delivery.cursors import Position
 from infrasight.node.delivery.slots import Slots
-from infrasight.node.ledger import Ledger
-from infrasight.schema import KINDS, Kind
+from infrasight.schema import KINDS, Kind, Lane
 
 _KINDS = 256
 """Numbers of event kinds that there is room for."""
-_MOST = 10_000_000
-"""Rows that a node could have had in memory, by far: more were not lost, the file is damaged."""
-HELD_S = 10.0
-"""How old rows may get between ring and spool, about."""
+_TAKEN, _SETTLED, _KEPT, _ENDS = 0, _KINDS, 2 * _KINDS, 3 * _KINDS
+_LANES = list(Lane)
+_MOST = {_TAKEN: 10_000_000, _KEPT: 10_000_000_000}
+"""Rows that a node could have had in memory, and in a spool, by far: more were not lost, the file is damaged."""
 
 
 def read_as_rows(kind: Kind) -> bool:
@@ -26,36 +26,70 @@ def read_as_rows(kind: Kind) -> bool:
 class Tally:
     """Counts by kind, in a file that survives a kill. Nothing is counted until one is open."""
 
-    def __init__(self, wall_ns: Callable[[], int] = time.time_ns) -> None:
-        self._wall_ns = wall_ns
+    def __init__(self) -> None:
         self._slots: Slots | None = None
-        self._owed: dict[int, int] = {}
+        self._unwritten: dict[str, int] = {}
+        """Rows that an earlier life had read and not written down."""
+        self._untold: dict[str, int] = {}
+        """Of those, what has not been told in a row of `loss` that is written down."""
+        self.died_ns = 0
+        """When the last life counted last."""
 
-    def open(self, path: Path, ledger: Ledger) -> None:
-        """Count from here on; what an earlier life lost is put into the ledger. OSError."""
-        if self._slots is not None:
-            return
-        died_ns = path.stat().st_mtime_ns if path.exists() else 0
-        self._slots = Slots(path, 2 * _KINDS)
-        for kind in KINDS.values():
-            taken, kept = self._slots.values[kind.number], self._slots.values[_KINDS + kind.number]
-            if not kept <= taken <= kept + _MOST:  # damaged, or the machine crashed between the two
-                self._settle(kind.number, kept - taken, written=False)
-            elif taken > kept:
-                self._owed[kind.number] = taken - kept
-                ledger.add(kind.name, "killed", taken - kept, died_ns - int(HELD_S * 1e9), min(died_ns, self._wall_ns()))
+    def open(self, path: Path) -> None:
+        """Count from here on. OSError."""
+        if self._slots is None:
+            self.died_ns = path.stat().st_mtime_ns if path.exists() else 0
+            self._slots = Slots(path, 3 * _KINDS + len(_LANES))
+            self._unwritten = {kind: lost for kind in KINDS if (lost := self._between(kind, _TAKEN, _KEPT))}
+
+    def written_up_to(self, lane: Lane) -> Position:
+        """Where the last record of a lane ends that was counted as written down."""
+        value = self._slots.values[_ENDS + _LANES.index(lane)] if self._slots is not None else 0
+        return Position(value >> 32, value & 0xFFFFFFFF)
+
+    def reconcile(self, late: Mapping[str, int], found: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+        """At the start, with rows that were written down too late to be counted, and all that are in the spool: rows that were never written down,
+        and rows that were and are not there."""
+        if self._slots is None:
+            return {}, {}
+        for kind, rows in late.items():
+            self._add(_KEPT, kind, rows)
+            self._unwritten[kind] = max(self._unwritten.get(kind, 0) - rows, 0)
+        gone: dict[str, int] = {}
+        for kind in KINDS:
+            missing = self._between(kind, _KEPT, _SETTLED) - found.get(kind, 0)
+            if missing > 0:
+                gone[kind] = missing
+            self._add(_SETTLED, kind, missing)
+        self._untold = {kind: rows for kind, rows in self._unwritten.items() if rows}
+        return dict(self._untold), gone
 
     def take(self, kind: str, rows: int) -> None:
         """Rows were read, or made."""
-        self._settle(KINDS[kind].number, rows, written=False)
+        self._add(_TAKEN, kind, rows)
 
-    def keep(self, kind: str, rows: int) -> None:
-        """They were written down, or else accounted for. With the first rows of `loss`, so is what an earlier life lost."""
-        self._settle(KINDS[kind].number, rows, written=True)
-        if kind == "loss" and self._owed:
-            owed, self._owed = self._owed, {}
-            for number, lost in owed.items():
-                self._settle(number, lost, written=True)
+    def keep(self, kind: str, rows: int, lane: Lane, end: Position) -> None:
+        """They were written down, in a record that ends there. With the first rows of `loss`, what an earlier life lost is written down."""
+        if self._slots is None:
+            return
+        if kind == "loss":
+            untold, self._untold = self._untold, {}
+            for each, lost in untold.items():
+                self.settle(each, lost, kept=False)
+        self._slots.values[_ENDS + _LANES.index(lane)] = end.segment << 32 | end.offset
+        self._slots.values[_KEPT + KINDS[kind].number] += rows
+        self._slots.write(_KEPT, _KINDS + len(_LANES))  # in one, so that a kill leaves both or none
+
+    def settle(self, kind: str, rows: int, *, kept: bool) -> None:
+        """It is known what became of rows: they are stored, refused, or told as lost. `kept` is whether they were written down before."""
+        if not kept:
+            self._add(_KEPT, kind, rows)
+        self._add(_SETTLED, kind, rows)
+
+    def sync(self) -> None:
+        """Onto the disk. OSError."""
+        if self._slots is not None:
+            self._slots.sync()
 
     def close(self) -> None:
         """Legal twice."""
@@ -63,8 +97,19 @@ class Tally:
             self._slots.close()
             self._slots = None
 
-    def _settle(self, number: int, rows: int, *, written: bool) -> None:
+    def _between(self, kind: str, more: int, less: int) -> int:
+        """How much larger one count is than another; 0, and both the same, when that cannot be."""
+        assert self._slots is not None
+        number = KINDS[kind].number
+        difference = self._slots.values[more + number] - self._slots.values[less + number]
+        if 0 <= difference <= _MOST[more]:
+            return difference
+        self._slots.values[less + number] = self._slots.values[more + number]
+        self._slots.write(less + number)
+        return 0
+
+    def _add(self, bank: int, kind: str, rows: int) -> None:
         if self._slots is not None and rows:
-            place = number + _KINDS * written
+            place = bank + KINDS[kind].number
             self._slots.values[place] = (self._slots.values[place] + rows) % 2**64
             self._slots.write(place)

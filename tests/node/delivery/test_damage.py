@@ -107,9 +107,7 @@ def records(directory: Path) -> dict[Id, dict[int, Header]]:
 
 
 @pytest.mark.parametrize("part", range(10))
-def test_a_thousand_kinds_of_damage(part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("fsync", "fdatasync"):
-        monkeypatch.setattr(os, name, lambda fd: None)  # no machine crashes here
+def test_a_thousand_kinds_of_damage(part: int, tmp_path: Path) -> None:
     for seed in range(part, SEEDS, 10):
         directory = tmp_path / str(seed)
         _one(directory, random.Random(seed), f"seed {seed}")
