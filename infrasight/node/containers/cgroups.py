@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from infrasight.kernel import Records
 from infrasight.node.containers.containment import NOWHERE, Container, container_of
@@ -53,8 +54,9 @@ class Cgroups:
             if id not in self._table:
                 self._add(id, container)
 
-    def apply(self, records: Records) -> list[Container]:
-        """Learn from `process` records (n,) that tell of cgroups. The containers that have come to be."""
+    def apply(self, records: Records, wall_offset_ns: int = 0) -> list[Container]:
+        """Learn from `process` records (n,) that tell of cgroups; with `wall_offset_ns` added, times of theirs are since the epoch. The containers
+        that have come to be."""
         made: list[Container] = []
         names = "action", "enter_ns", "cgroup_id", "parent_start_ns", "cut", "file_len"
         columns = (records[name].tolist() for name in names)
@@ -65,8 +67,10 @@ class Cgroups:
                 continue
             path = records["file"][row, :length].tobytes()
             # Of a long path what is there may begin in the middle of a name.
-            around = self._table.get(parent, NOWHERE)
-            container = self._expected.get(path) or container_of(path[path.find(b"/") :] if cut else path, around)
+            around = self._table.get(parent)
+            container = self._expected.get(path) or container_of(path[path.find(b"/") :] if cut else path, around or NOWHERE, whole=not cut)
+            if around is not None and container.id and around.id != container.id:
+                container = replace(container, started_ns=now + wall_offset_ns)
             self._add(id, container)
             made += [container] if container.id else []
         return made

@@ -23,12 +23,13 @@ from tests.node.collector import until
 from tests.node.records import cgroup, together
 from tests.runtimes.fake import FakeContainerd, container, listening, saying
 
-A = Container(b"a", b"containerd")
+A, B = Container(b"a", b"containerd"), Container(b"b", b"containerd")
 
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(module, "SOON_S", 0.01)
     monkeypatch.setattr(module, "LONGEST_S", 0.05)
     monkeypatch.setattr(module, "ANSWER_EVERY_S", 0.05)
 
@@ -58,12 +59,12 @@ async def test_a_runtime_that_comes_and_goes_and_comes(tmp_path: Path, caplog: p
             await until(lambda: inquirer.connected[str(socket)])
             assert containers.awaited(A)
             fake.make(container("a"))
-            await until(lambda: containers.find(b"a"))
+            await until(lambda: containers.find(A))
             fake.end_streams()
             await until(lambda: inquirer.failures[str(socket)] == 1)
-            assert containers.find(b"a") is not None
+            assert containers.find(A) is not None
             fake.spaces["default"]["b"] = container("b")
-            await until(lambda: containers.find(b"b"))
+            await until(lambda: containers.find(B))
         assert inquirer.connected[str(tmp_path / "never")] is False
     said = [record.getMessage() for record in caplog.records]
     assert said[0] == f"infrasight node: containers are told of by {socket}"
@@ -116,4 +117,4 @@ async def test_a_cgroup_whose_name_does_not_tell(tmp_path: Path) -> None:
     made = {7: b"/shop/new", 8: b"/shop/new/inside", 10: b"/shop/other"}
     cgroups.apply(together(*(cgroup(CGROUP, id, path, parent=id - 1) for id, path in made.items())))
     found = [cgroups.find(id) for id in (there.stat().st_ino, 7, 8, 10)]
-    assert found == [Container(b"old", b"containerd"), Container(b"new", b"containerd"), Container(b"new", b"containerd"), NOWHERE]
+    assert found == [*(Container(id, b"containerd", space=b"default") for id in (b"old", b"new", b"new")), NOWHERE]

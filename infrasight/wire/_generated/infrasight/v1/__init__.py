@@ -263,7 +263,7 @@ class Accept(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -289,6 +289,16 @@ class Accept(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -576,7 +586,7 @@ class Bind(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -602,6 +612,16 @@ class Bind(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -811,7 +831,7 @@ class Bpf(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -837,6 +857,16 @@ class Bpf(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1021,7 +1051,7 @@ class Capset(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -1047,6 +1077,16 @@ class Capset(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1231,7 +1271,7 @@ class Chmod(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -1257,6 +1297,16 @@ class Chmod(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1451,7 +1501,7 @@ class Chroot(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -1477,6 +1527,16 @@ class Chroot(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1666,7 +1726,7 @@ class Connect(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -1692,6 +1752,16 @@ class Connect(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1911,7 +1981,7 @@ class Dns(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -1937,6 +2007,16 @@ class Dns(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2161,7 +2241,7 @@ class Dup(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -2187,6 +2267,16 @@ class Dup(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2514,7 +2604,7 @@ class Execve(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -2540,6 +2630,16 @@ class Execve(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2769,7 +2869,7 @@ class IoUringSetup(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -2795,6 +2895,16 @@ class IoUringSetup(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2996,7 +3106,7 @@ class Link(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -3022,6 +3132,16 @@ class Link(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3211,7 +3331,7 @@ class Listen(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -3237,6 +3357,16 @@ class Listen(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3481,7 +3611,7 @@ class MemfdCreate(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -3507,6 +3637,16 @@ class MemfdCreate(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3681,7 +3821,7 @@ class Mkdir(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -3707,6 +3847,16 @@ class Mkdir(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3886,7 +4036,7 @@ class Mmap(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -3912,6 +4062,16 @@ class Mmap(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4111,7 +4271,7 @@ class Module(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -4137,6 +4297,16 @@ class Module(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4336,7 +4506,7 @@ class Mount(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -4362,6 +4532,16 @@ class Mount(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4596,7 +4776,7 @@ class Mprotect(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -4622,6 +4802,16 @@ class Mprotect(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4845,7 +5035,7 @@ class Open(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -4871,6 +5061,16 @@ class Open(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5060,7 +5260,7 @@ class Process(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -5086,6 +5286,16 @@ class Process(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     action: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
@@ -5255,7 +5465,7 @@ class ProcessVm(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -5281,6 +5491,16 @@ class ProcessVm(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5470,7 +5690,7 @@ class Ptrace(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -5496,6 +5716,16 @@ class Ptrace(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5701,7 +5931,7 @@ class Rename(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -5727,6 +5957,16 @@ class Rename(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5916,7 +6156,7 @@ class Resource(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -5942,6 +6182,16 @@ class Resource(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     interval_ns: "int" = betterproto2.field(16, betterproto2.TYPE_UINT64)
@@ -6171,7 +6421,7 @@ class Setid(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -6197,6 +6447,16 @@ class Setid(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -6401,7 +6661,7 @@ class Setns(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -6427,6 +6687,16 @@ class Setns(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -6657,7 +6927,7 @@ class Socket(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -6683,6 +6953,16 @@ class Socket(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -6976,7 +7256,7 @@ class Symlink(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -7002,6 +7282,16 @@ class Symlink(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -7181,7 +7471,7 @@ class SyscallFreq(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -7207,6 +7497,16 @@ class SyscallFreq(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     interval_ns: "int" = betterproto2.field(16, betterproto2.TYPE_UINT64)
@@ -7386,7 +7686,7 @@ class Umount(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -7412,6 +7712,16 @@ class Umount(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -7591,7 +7901,7 @@ class Unlink(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -7617,6 +7927,16 @@ class Unlink(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -7796,7 +8116,7 @@ class Unshare(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -7822,6 +8142,16 @@ class Unshare(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -7991,7 +8321,7 @@ class Userfaultfd(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -8017,6 +8347,16 @@ class Userfaultfd(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
