@@ -41,8 +41,9 @@ LOOK_EVERY_S = 10.0
 """How often it is looked at all that there are, where there are no events."""
 SOUGHT_MAX = 1024
 """Containers that are to be asked about at most; the others are found at the next look."""
-AGAIN_S, TRIES = 0.02, 8
-"""After what time one is asked about again that the runtime does not know yet, twice that the next time and so on; and how often at most."""
+AGAIN_S, SOON, TRIES = 0.02, 8, 14
+"""After what time one is asked about again that the runtime does not know yet: a pod's cgroup is there a tenth of a second before the pod is. So many times
+that soon, then after twice that and so on; and how often at most."""
 _ONE_LISTENS = b"containerd"
 _FIELDS_MAX = 1_000_000
 """Fields of an answer: a list of a thousand containers with all their labels has a twentieth of them."""
@@ -124,7 +125,7 @@ class Cri:
             if told is not None:
                 yield told
             elif id not in self._known and tries < TRIES:
-                self._seek_at(now_s + AGAIN_S * 2**tries, tries + 1, id)
+                self._seek_at(now_s + AGAIN_S * 2 ** max(0, tries - SOON), tries + 1, id)
 
     async def _look(self) -> AsyncGenerator[Told, None]:
         """At all that there are: what is not there any more, and what was not known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -11,24 +12,29 @@ from pathlib import Path
 from infrasight.wire._generated.runtimes.cri_driving import (
     ContainerConfig,
     ContainerMetadata,
+    Containers,
     ContainerSecurity,
     CreateContainer,
     Done,
+    Filter,
     Id,
     ImageSpec,
     LinuxContainer,
     LinuxPod,
+    ListContainers,
     Metadata,
     NamespaceMode,
     Namespaces,
     PodConfig,
     PodSecurity,
     RunPod,
+    State,
 )
 from infrasight.wire.local import LocalChannel
 from tests.e2e.cgroups import remove_empty
 from tests.e2e.containerd import IMAGE
 
+_EXITED = 2
 NAMESPACE = "shop"
 """Of all pods."""
 _HOST = Namespaces(network=NamespaceMode.NODE, pid=NamespaceMode.CONTAINER, ipc=NamespaceMode.NODE)
@@ -94,6 +100,13 @@ class Driver:
     async def start(self, id: str) -> None:
         """Start a container."""
         await self._channel.ask(_route("StartContainer"), Id(id=id), Done, {})
+
+    async def ended(self, id: str) -> None:
+        """Once all of a container has ended."""
+        wanted = ListContainers(filter=Filter(id=id, state=State(state=_EXITED)))
+        async with asyncio.timeout(60):
+            while not (await self._channel.ask(_route("ListContainers"), wanted, Containers, {})).containers:
+                await asyncio.sleep(0.02)
 
     async def remove(self, id: str) -> None:
         """End a container and forget it."""

@@ -1,5 +1,5 @@
-"""What is told of pods, whoever tells: the same is expected of a cri-o made by hand, with events and without, and of a real containerd, by its CRI and
-by its own API."""
+"""What is told of pods, whoever tells: the same is expected of a cri-o made by hand, with events and without, and of a real containerd, by CRI and by its
+own API."""
 
 from __future__ import annotations
 

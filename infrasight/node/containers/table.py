@@ -26,8 +26,8 @@ ENDED_KEPT_S = 60.0
 """How much longer a container is remembered than its runtime does: what happened in it is told a moment later."""
 WAIT_S = 0.1
 """How long events of a new container wait, at most, for its runtime to tell of it."""
-_SHARE = 0.1
-"""Of the time, that may be spent in vain on such waits; users' containers have a share of their own."""
+PATIENCE_S, _SHARE = 0.2, 0.1
+"""How much may be spent in vain on such waits at once, and of all time; users' containers have a share of their own."""
 
 
 class Shelf:
@@ -103,7 +103,7 @@ class Containers:
         self._shelves: dict[str, Shelf] = {}
         self._of: dict[bytes, list[Shelf]] = {}
         self._news = asyncio.Event()
-        self._wait_from_s = {False: 0.0, True: 0.0}
+        self._patience_s, self._patience_of_s = {False: PATIENCE_S, True: PATIENCE_S}, time.monotonic()
         self._told_of: Mapping[bytes, Collection[bytes]] = {}
         self.seek: Callable[[Container], None] = lambda container: None
         """Called with each that is met before it was told of."""
@@ -164,11 +164,14 @@ class Containers:
     async def wait_for(self, containers: Collection[Container], within_s: float = WAIT_S) -> None:
         """Until all of these are known, or nobody is there any more who could tell, or time is over. Who has waited in vain goes without for some
         time: a runtime may never tell."""
-        began_s = time.monotonic()
         waiting = [each for each in containers if self.awaited(each)]
         for each in waiting:
             self.seek(each)
-        waiting = [each for each in waiting if began_s >= self._wait_from_s[bool(each.realm)]]
+        began_s = time.monotonic()
+        for users, left_s in self._patience_s.items():
+            self._patience_s[users] = min(PATIENCE_S, left_s + _SHARE * (began_s - self._patience_of_s))
+        self._patience_of_s = began_s
+        waiting = [each for each in waiting if self._patience_s[bool(each.realm)] > 0]
         try:
             async with asyncio.timeout(within_s):
                 while waiting := list(filter(self.awaited, waiting)):
@@ -176,4 +179,4 @@ class Containers:
                     await self._news.wait()
         except TimeoutError:
             for users in {bool(each.realm) for each in waiting}:
-                self._wait_from_s[users] = time.monotonic() + (time.monotonic() - began_s) / _SHARE
+                self._patience_s[users] -= time.monotonic() - began_s

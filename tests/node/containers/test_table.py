@@ -7,7 +7,7 @@ import pytest
 
 from infrasight.node.containers import table as module
 from infrasight.node.containers.containment import Container
-from infrasight.node.containers.table import ENDED_KEPT_S, Containers, Room, Shelf
+from infrasight.node.containers.table import ENDED_KEPT_S, PATIENCE_S, Containers, Room, Shelf
 from infrasight.runtimes import Facts, Key
 
 A, B = Container(b"a", b"containerd"), Container(b"b", b"docker")
@@ -181,7 +181,7 @@ async def test_who_waited_in_vain_does_without_for_a_while() -> None:
     began = time.monotonic()
     for _ in range(1_000):
         await table.wait_for([A], 0.05)
-    assert 0.05 <= time.monotonic() - began < 0.4
+    assert PATIENCE_S <= time.monotonic() - began < 1.0
     assert len(sought) == 1_000
     await asyncio.sleep(0.6)
     began = time.monotonic()
@@ -192,7 +192,8 @@ async def test_who_waited_in_vain_does_without_for_a_while() -> None:
 async def test_users_cannot_use_up_what_others_may_wait() -> None:
     table, theirs = Containers(), Container(b"a", b"containerd", realm=b"1000")
     table.are_told_of({b"": {b"containerd"}, b"1000": {b"containerd"}})
-    await table.wait_for([theirs], 0.05)
+    for _ in range(10):
+        await table.wait_for([theirs], 0.05)
     waiting = asyncio.create_task(table.wait_for([A, theirs], 30))
     await asyncio.sleep(0.01)
     assert not waiting.done()

@@ -7,18 +7,22 @@ __all__ = (
     "ContainerConfig",
     "ContainerMetadata",
     "ContainerSecurity",
+    "Containers",
     "CreateContainer",
     "Done",
+    "Filter",
     "Id",
     "ImageSpec",
     "LinuxContainer",
     "LinuxPod",
+    "ListContainers",
     "Metadata",
     "NamespaceMode",
     "Namespaces",
     "PodConfig",
     "PodSecurity",
     "RunPod",
+    "State",
 )
 
 from dataclasses import dataclass
@@ -72,6 +76,14 @@ default_message_pool.register_message("runtimes.cri_driving", "ContainerMetadata
 
 
 @dataclass(eq=False, repr=False)
+class Containers(betterproto2.Message):
+    containers: "list[Id]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+
+
+default_message_pool.register_message("runtimes.cri_driving", "Containers", Containers)
+
+
+@dataclass(eq=False, repr=False)
 class ContainerSecurity(betterproto2.Message):
     privileged: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
 
@@ -99,6 +111,16 @@ class Done(betterproto2.Message):
 
 
 default_message_pool.register_message("runtimes.cri_driving", "Done", Done)
+
+
+@dataclass(eq=False, repr=False)
+class Filter(betterproto2.Message):
+    id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    state: "State | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+
+
+default_message_pool.register_message("runtimes.cri_driving", "Filter", Filter)
 
 
 @dataclass(eq=False, repr=False)
@@ -137,6 +159,14 @@ class LinuxPod(betterproto2.Message):
 
 
 default_message_pool.register_message("runtimes.cri_driving", "LinuxPod", LinuxPod)
+
+
+@dataclass(eq=False, repr=False)
+class ListContainers(betterproto2.Message):
+    filter: "Filter | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+
+
+default_message_pool.register_message("runtimes.cri_driving", "ListContainers", ListContainers)
 
 
 @dataclass(eq=False, repr=False)
@@ -199,3 +229,11 @@ class RunPod(betterproto2.Message):
 
 
 default_message_pool.register_message("runtimes.cri_driving", "RunPod", RunPod)
+
+
+@dataclass(eq=False, repr=False)
+class State(betterproto2.Message):
+    state: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+
+
+default_message_pool.register_message("runtimes.cri_driving", "State", State)
