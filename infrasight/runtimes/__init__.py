@@ -13,7 +13,7 @@ the kernel tells, and what becomes of the facts, which is node/.
     places.py       where sockets are, and what is spoken there
 """
 
-from infrasight.runtimes.facts import Facts, Key, Told
+from infrasight.runtimes.facts import Facts, Key, Told, Unknown
 from infrasight.runtimes.places import USUAL, Place, Runtime, Socket, of_users
 
-__all__ = ["USUAL", "Facts", "Key", "Place", "Runtime", "Socket", "Told", "of_users"]
+__all__ = ["USUAL", "Facts", "Key", "Place", "Runtime", "Socket", "Told", "Unknown", "of_users"]

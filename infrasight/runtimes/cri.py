@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from infrasight.errors import CallFailed
-from infrasight.runtimes.facts import Key, Remembered, Told, facts_of
+from infrasight.runtimes.facts import Key, Remembered, Told, Unknown, facts_of
 from infrasight.runtimes.loose import inside, parsed, text
 from infrasight.runtimes.pods import NO_POD, SANDBOX_NAME, Pod, pod_of
 from infrasight.runtimes.spec import understood
@@ -41,9 +41,9 @@ LOOK_EVERY_S = 10.0
 """How often it is looked at all that there are, where there are no events."""
 SOUGHT_MAX = 1024
 """Containers that are to be asked about at most; the others are found at the next look."""
-AGAIN_S, SOON, TRIES = 0.02, 8, 14
-"""After what time one is asked about again that the runtime does not know yet: a pod's cgroup is there a tenth of a second before the pod is. So many times
-that soon, then after twice that and so on; and how often at most."""
+AGAIN_S, SOON, TRIES = 0.01, 16, 23
+"""After what time one is asked about again that the runtime does not know yet: a pod's cgroup is there a tenth of a second before the pod is. So many
+times that soon, then after twice that and so on; and how often at most."""
 _ONE_LISTENS = b"containerd"
 _FIELDS_MAX = 1_000_000
 """Fields of an answer: a list of a thousand containers with all their labels has a twentieth of them."""
@@ -126,6 +126,8 @@ class Cri:
                 yield told
             elif id not in self._known and tries < TRIES:
                 self._seek_at(now_s + AGAIN_S * 2 ** max(0, tries - SOON), tries + 1, id)
+                if not tries:
+                    yield _key(id), Unknown.YET
 
     async def _look(self) -> AsyncGenerator[Told, None]:
         """At all that there are: what is not there any more, and what was not known."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Generic, NamedTuple, TypeVar
 
 from infrasight.runtimes.pods import NO_POD, Pod, pod_of
@@ -57,7 +58,13 @@ class Facts:
         return sum(map(len, (*self.labels, self.name, self.image, self.image_digest, self.pod_name, self.pod_namespace, self.workload, self.cgroup)))
 
 
-Told = tuple[Key, Facts | None]
+class Unknown(Enum):
+    """What is said of a container in place of what it is."""
+
+    YET = "not known yet, though the kernel knows it: nothing has been started in it"
+
+
+Told = tuple[Key, Facts | Unknown | None]
 """A container and what it is; None when it is no more."""
 
 

@@ -116,6 +116,11 @@ class Containerd:
         self._process.terminate()
         self._process.wait(60)
 
+    def kill(self) -> None:
+        """As `stop`, at once and without a word."""
+        self._process.kill()
+        self._process.wait(60)
+
     def calls(self, service: str, method: str) -> int:
         """How often it was asked this, through its socket, since it was started."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/v1/metrics", timeout=10) as answer:

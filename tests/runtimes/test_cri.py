@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infrasight.errors import CallFailed, Disconnected
-from infrasight.runtimes import Key
+from infrasight.runtimes import Key, Unknown
 from infrasight.runtimes import cri as module
 from infrasight.runtimes.cri import SOUGHT_MAX, TRIES, Cri
 from infrasight.wire.cri import GotContainer, What
@@ -68,6 +68,7 @@ async def test_one_that_is_not_there_yet(tmp_path: Path) -> None:
         id = await driver.create(pod, "till", "true")
         container = fake.containers.pop(id)
         runtime.seek(id.encode())
+        assert await told.next() == (Key(id.encode()), Unknown.YET)
         await until(lambda: fake.asked.count(f"ContainerStatus {id}") >= 3)
         fake.containers[id] = container
         news = await told.next()
@@ -79,6 +80,7 @@ async def test_one_that_never_comes_is_given_up(tmp_path: Path) -> None:
     fake = FakeCri()
     async with running(fake, tmp_path / "s") as (runtime, told, driver):
         runtime.seek(b"nobody")
+        assert await told.next() == (Key(b"nobody"), Unknown.YET)
         await until(lambda: fake.asked.count("ContainerStatus nobody") > TRIES)
         pod = await driver.run_pod("web")
         runtime.seek(pod.id.encode())
@@ -156,6 +158,7 @@ async def test_odd_answers(tmp_path: Path) -> None:
         fake.containers[id].info[0].value = '{"sandboxID": 7, "runtimeSpec": ["x"]}'
         fake.containers["empty"] = GotContainer()
         runtime.seek(b"empty")
+        assert await told.next() == (Key(b"empty"), Unknown.YET)
         runtime.seek(id.encode())
         news = await told.next()
     assert news is not None

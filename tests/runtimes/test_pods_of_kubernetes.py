@@ -1,5 +1,5 @@
-"""What is told of pods, whoever tells: the same is expected of a cri-o made by hand, with events and without, and of a real containerd, by CRI and by its
-own API."""
+"""What is told of pods, whoever tells: the same is expected of a cri-o made by hand, with events and without, and of a real containerd, by CRI and
+by its own API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from infrasight.runtimes import Facts, Key, Runtime, Told
+from infrasight.runtimes import Facts, Key, Runtime, Told, Unknown
 from infrasight.runtimes import cri as module
 from infrasight.runtimes.containerd import Containerd
 from infrasight.runtimes.cri import Cri
@@ -45,7 +45,7 @@ class Scene:
         self.runtime.seek(id.encode())
         while True:
             told: Told | None = await self._heard.next()
-            if told is not None and told[0].id == id.encode():
+            if told is not None and told[0].id == id.encode() and not isinstance(told[1], Unknown):
                 return told[1]
 
     async def until_all_is_told(self) -> dict[bytes, Facts | None]:

@@ -14,7 +14,7 @@ from infrasight.errors import WireError
 from infrasight.node.containers.cgroups import Cgroups
 from infrasight.node.containers.containment import Container, container_of
 from infrasight.node.containers.table import Containers, Shelf
-from infrasight.runtimes import USUAL, Facts, Key, Place, Runtime, Socket
+from infrasight.runtimes import USUAL, Facts, Key, Place, Runtime, Socket, Unknown
 
 log = logging.getLogger("infrasight.node")
 
@@ -150,6 +150,8 @@ class Inquirer(Actor):
                 key, facts = news
                 if facts is None:
                     shelf.end(key)
+                elif isinstance(facts, Unknown):
+                    self._containers.excuse(key.id)
                 else:
                     await self._learn(shelf, key, facts, runtime)
                 if there is not None:

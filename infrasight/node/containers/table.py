@@ -105,6 +105,7 @@ class Containers:
         self._news = asyncio.Event()
         self._patience_s, self._patience_of_s = {False: PATIENCE_S, True: PATIENCE_S}, time.monotonic()
         self._told_of: Mapping[bytes, Collection[bytes]] = {}
+        self._excused: set[bytes] = set()
         self.seek: Callable[[Container], None] = lambda container: None
         """Called with each that is met before it was told of."""
         self.hits = self.misses = self._evictions = 0
@@ -161,10 +162,16 @@ class Containers:
         """Whether nothing is known of it yet, and somebody is there who could tell."""
         return bool(container.id) and container.runtime in self._told_of.get(container.realm, ()) and self._find(container) is None
 
+    def excuse(self, id: bytes) -> None:
+        """Nobody needs to wait for this one now: its runtime says that it knows nothing of it yet."""
+        self._excused.add(id)
+        self._news.set()
+
     async def wait_for(self, containers: Collection[Container], within_s: float = WAIT_S) -> None:
         """Until all of these are known, or nobody is there any more who could tell, or time is over. Who has waited in vain goes without for some
         time: a runtime may never tell."""
         waiting = [each for each in containers if self.awaited(each)]
+        self._excused.clear()
         for each in waiting:
             self.seek(each)
         began_s = time.monotonic()
@@ -174,7 +181,7 @@ class Containers:
         waiting = [each for each in waiting if self._patience_s[bool(each.realm)] > 0]
         try:
             async with asyncio.timeout(within_s):
-                while waiting := list(filter(self.awaited, waiting)):
+                while waiting := [each for each in waiting if self.awaited(each) and each.id not in self._excused]:
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:

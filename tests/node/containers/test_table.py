@@ -173,6 +173,19 @@ async def test_waiting_ends_when_nobody_can_tell_any_more() -> None:
     await asyncio.wait_for(waiting, 5)
 
 
+async def test_waiting_ends_when_its_runtime_knows_nothing_yet() -> None:
+    """Which is not kept: the next time it may know."""
+    table = Containers()
+    table.are_told_of({b"": {b"containerd"}})
+    for _ in range(2):
+        waiting = asyncio.create_task(table.wait_for([A], 30))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        table.excuse(b"a")
+        await asyncio.wait_for(waiting, 5)
+    assert table.awaited(A)
+
+
 async def test_who_waited_in_vain_does_without_for_a_while() -> None:
     """So that of all time only some is spent on it, whatever comes; it is sought all the same."""
     table, sought = Containers(), list[Container]()
