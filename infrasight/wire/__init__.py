@@ -12,6 +12,7 @@ making both safe against whatever comes from the other side. Does not belong her
     channel.py          a client's connection and calls
     local.py            calls to services of others, on unix sockets of this machine
     containerd.py       the messages of one of them
+    cri.py              those of runtimes that Kubernetes has its pods run by
     status.py           our exceptions as gRPC statuses and back
     generate.py         makes `_generated` (`make proto`)
 """

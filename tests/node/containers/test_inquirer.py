@@ -103,14 +103,13 @@ async def test_what_ended_while_the_runtime_was_away(tmp_path: Path, monkeypatch
     monkeypatch.setattr(table, "ENDED_KEPT_S", 0.0)
     fake, socket = FakeContainerd(), tmp_path / "s"
     fake.spaces["default"] |= {"a": container("a"), "b": container("b")}
-    async with asking(socket) as (inquirer, containers):
-        async with listening(fake, socket):
-            await until(lambda: inquirer.connected[str(socket)])
-            assert len(containers) == 2
-            del fake.spaces["default"]["a"]
-            fake.end_streams()
-            await until(lambda: containers.find(A) is None)
-            assert (containers.find(B) is not None, len(containers)) == (True, 1)
+    async with asking(socket) as (inquirer, containers), listening(fake, socket):
+        await until(lambda: inquirer.connected[str(socket)])
+        assert len(containers) == 2
+        del fake.spaces["default"]["a"]
+        fake.end_streams()
+        await until(lambda: containers.find(A) is None)
+        assert (containers.find(B) is not None, len(containers)) == (True, 1)
 
 
 @pytest.mark.needs("root")
