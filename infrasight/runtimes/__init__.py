@@ -7,6 +7,7 @@ the kernel tells, and what becomes of the facts, which is node/.
     pods.py         what Kubernetes says of pods
     spec.py         what an OCI runtime specification says
     loose.py        JSON of a stranger
+    limits.py       how much is taken from a stranger
     containerd.py   containerd, by its own API
     cri.py          cri-o, by the interface that Kubernetes has for runtimes
     docker.py       docker and podman, by HTTP; the only module here importing aiohttp

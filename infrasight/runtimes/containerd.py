@@ -14,6 +14,7 @@ from pathlib import Path
 
 from infrasight.errors import CallFailed, Disconnected
 from infrasight.runtimes.facts import Facts, Key, Remembered, Told, facts_of
+from infrasight.runtimes.limits import SYSTEM, Limits
 from infrasight.runtimes.loose import inside, parsed, text, texts
 from infrasight.runtimes.pods import NO_POD, SANDBOX_NAME, Pod, pod_of
 from infrasight.runtimes.spec import Spec, read
@@ -34,10 +35,12 @@ class Containerd:
     tells = frozenset({b"containerd", b""})
     """Of whose containers it tells, as paths of cgroups name the runtime; the cgroupfs driver's of Kubernetes do not."""
 
-    def __init__(self, socket: Path, answer_within_s: float = 5.0, node: str = "", door: str = "") -> None:
+    def __init__(self, socket: Path, answer_within_s: float = 5.0, node: str = "", door: str = "", limits: Limits = SYSTEM) -> None:
         """`node` is what Kubernetes calls this machine; `door` is the path to connect to, where `socket` is just what it is called."""
-        self.socket, self._node = socket, node
-        self._channel = LocalChannel(socket, "containerd", answer_within_s, door=door)
+        self.socket, self._node, self._limits = socket, node, limits
+        self._channel = LocalChannel(
+            socket, "containerd", answer_within_s, answer_bytes=limits.answer_bytes, fields=limits.fields, door=door
+        )
         self._digests, self._pods = Remembered[bytes](), Remembered[Pod]()
 
     async def containers(self) -> AsyncGenerator[Told | None, None]:
@@ -55,6 +58,7 @@ class Containerd:
             while (event := await events.receive(None)) is not None:
                 if (news := await self._about(event)) is not None:
                     yield news
+                await self._limits.pause()
         raise Disconnected(f"the containerd at {self.socket} tells no more")
 
     def seek(self, id: bytes) -> None:
@@ -75,6 +79,7 @@ class Containerd:
                 while (each := await listed.receive(self._channel.answer_within_s)) is not None:
                     if each.container is not None:
                         yield await self._told(space, each.container)
+                    await self._limits.pause()
 
     async def _namespaces(self) -> list[str]:
         found = await self._channel.ask("/containerd.services.namespaces.v1.Namespaces/List", Nothing(), Namespaces, {})

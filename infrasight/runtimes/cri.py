@@ -16,6 +16,7 @@ from typing import Any
 
 from infrasight.errors import CallFailed
 from infrasight.runtimes.facts import Key, Remembered, Told, Unknown, facts_of
+from infrasight.runtimes.limits import SYSTEM, Limits
 from infrasight.runtimes.loose import inside, parsed, text
 from infrasight.runtimes.pods import NO_POD, SANDBOX_NAME, Pod, pod_of
 from infrasight.runtimes.spec import understood
@@ -45,19 +46,19 @@ AGAIN_S, SOON, TRIES = 0.01, 16, 23
 """After what time one is asked about again that the runtime does not know yet: a pod's cgroup is there a tenth of a second before the pod is. So many
 times that soon, then after twice that and so on; and how often at most."""
 _ONE_LISTENS = b"containerd"
-_FIELDS_MAX = 1_000_000
-"""Fields of an answer: a list of a thousand containers with all their labels has a twentieth of them."""
 
 
 class Cri:
     """One runtime that speaks it, behind a socket."""
 
-    def __init__(self, socket: Path, answer_within_s: float = 5.0, node: str = "", door: str = "") -> None:
+    def __init__(self, socket: Path, answer_within_s: float = 5.0, node: str = "", door: str = "", limits: Limits = SYSTEM) -> None:
         """`node` is what Kubernetes calls this machine; `door` is the path to connect to, where `socket` is just what it is called."""
-        self.socket, self._node = socket, node
+        self.socket, self._node, self._limits = socket, node, limits
         self.tells: frozenset[bytes] = frozenset()
         """Of whose containers it tells, as paths of cgroups name the runtime; known once it has answered."""
-        self._channel = LocalChannel(socket, "container runtime", answer_within_s, fields_max=_FIELDS_MAX, door=door)
+        self._channel = LocalChannel(
+            socket, "container runtime", answer_within_s, answer_bytes=limits.answer_bytes, fields=limits.fields, door=door
+        )
         self._digests, self._pods = Remembered[bytes](), Remembered[Pod]()
         self._known: set[str] = set()
         self._sought: list[tuple[float, int, str]] = []
@@ -82,6 +83,7 @@ class Cri:
             while events is not None and (event := await _next(events)) is not None:
                 if (news := await self._about(event)) is not None:
                     yield news
+                await self._limits.pause()
             self._told_by_events = False
         while True:
             async with aclosing(self._until_the_next_look()) as found:
@@ -121,6 +123,7 @@ class Cri:
                         await self._more_sought.wait()
                 continue
             _, tries, id = heapq.heappop(self._sought)
+            await self._limits.pause()
             told = None if id in self._known else await self._told(id)
             if told is not None:
                 yield told
@@ -139,6 +142,7 @@ class Cri:
             told = await (self._told_pod(id) if id in pods else self._told_container(id))
             if told is not None:
                 yield told
+            await self._limits.pause()
 
     async def _ids(self, method: str) -> set[str]:
         return {each.id for each in (await self._ask(method, Nothing(), Listed)).those}

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from infrasight.errors import CallFailed, Disconnected
 from infrasight.runtimes.facts import Facts, Key, Remembered, Told, facts_of
+from infrasight.runtimes.limits import SYSTEM, Limits
 from infrasight.runtimes.loose import inside, text, texts
 
 if TYPE_CHECKING:
     import aiohttp
 
-ANSWER_BYTES_MAX, EVENT_BYTES_MAX = 16 << 20, 1 << 20
-"""Of one answer, and of one event."""
+EVENT_BYTES_MAX = 1 << 20
+"""Of one event."""
 _WANTED = {"type": ["container"], "event": ["create", "rename", "update", "destroy", "remove"]}
 """Events; a container that is no more is destroyed by docker and removed by podman."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,18 +27,18 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Docker:
     """One docker or podman, behind a socket."""
 
-    def __init__(self, socket: Path, answer_within_s: float = 5.0, node: str = "", door: str = "") -> None:
+    def __init__(self, socket: Path, answer_within_s: float = 5.0, node: str = "", door: str = "", limits: Limits = SYSTEM) -> None:
         """`door` is the path to connect to, where `socket` is just what it is called; `node` makes no difference."""
         import aiohttp  # only where there is such a socket: it takes some megabytes
 
-        self.socket = socket
+        self.socket, self._limits = socket, limits
         self.tells: frozenset[bytes] = frozenset()
         """Of whose containers it tells, as paths of cgroups name the runtime; known once it has answered."""
         self._errors = aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, ValueError
         self._within = aiohttp.ClientTimeout(total=answer_within_s)
         self._endless = aiohttp.ClientTimeout(total=None, sock_connect=answer_within_s)
         connector = aiohttp.UnixConnector(door or str(socket), limit=4)
-        self._session = aiohttp.ClientSession("http://localhost", connector=connector, read_bufsize=EVENT_BYTES_MAX)
+        self._session = aiohttp.ClientSession("http://localhost", connector=connector, read_bufsize=min(EVENT_BYTES_MAX, limits.answer_bytes))
         self._digests = Remembered[bytes]()
 
     async def containers(self) -> AsyncGenerator[Told | None, None]:
@@ -54,6 +55,7 @@ class Docker:
                 for each in await self._get("/containers/json", all="1"):
                     if (news := await self._about(text(each, "Id"))) is not None:
                         yield news
+                    await self._limits.pause()
                 yield None
                 while line := await events.content.readline():
                     event = json.loads(line)
@@ -62,6 +64,7 @@ class Docker:
                         yield _key(id), None
                     elif (news := await self._about(id)) is not None:
                         yield news
+                    await self._limits.pause()
         raise Disconnected(f"{self.socket} tells no more")
 
     def seek(self, id: bytes) -> None:
@@ -115,8 +118,8 @@ class Docker:
                 body = bytearray()
                 async for chunk in response.content.iter_chunked(1 << 16):
                     body += chunk
-                    if len(body) > ANSWER_BYTES_MAX:
-                        raise Disconnected(f"{self.socket} answers with more than {ANSWER_BYTES_MAX} bytes")
+                    if len(body) > self._limits.answer_bytes:
+                        raise Disconnected(f"{self.socket} answers with more than {self._limits.answer_bytes} bytes")
                 return json.loads(body)
 
     def _check(self, response: aiohttp.ClientResponse) -> None:

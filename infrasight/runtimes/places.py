@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from infrasight.runtimes.facts import Told
+from infrasight.runtimes.limits import SYSTEM, USERS
 
 
 class Runtime(Protocol):
@@ -89,11 +90,12 @@ class Place:
         except (OSError, ValueError):
             return None
 
-    def runtime(self, answer_within_s: float, node: str = "", door: str = "") -> Runtime:
-        """The runtime there, not connected yet; `node` is what Kubernetes calls this machine, `door` of a socket that is held."""
+    def runtime(self, answer_within_s: float, node: str = "", held: Socket | None = None) -> Runtime:
+        """The runtime there, not connected yet; `node` is what Kubernetes calls this machine, `held` the socket where that is held."""
         # What is not spoken here is not loaded either.
         speaks = getattr(import_module(f"infrasight.runtimes.{self.language}"), LANGUAGES[self.language])
-        return cast(Callable[..., Runtime], speaks)(self.socket, answer_within_s, node=node, door=door)
+        door, limits = (held.door, USERS if held.user else SYSTEM) if held else ("", SYSTEM)
+        return cast(Callable[..., Runtime], speaks)(self.socket, answer_within_s, node=node, door=door, limits=limits)
 
 
 USUAL = tuple(

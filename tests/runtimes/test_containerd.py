@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from infrasight.errors import CallFailed, Disconnected
 from infrasight.runtimes import Facts, Key
 from infrasight.runtimes.containerd import Containerd
+from infrasight.runtimes.limits import Limits
 from tests.e2e.containerd import IMAGE
 from tests.e2e.containerd import Containerd as Real
 from tests.runtimes.fake import DIGEST, FakeContainerd, container, listening, saying
@@ -70,6 +72,28 @@ async def test_an_image_that_becomes_another(tmp_path: Path) -> None:
         fake.tell("/images/update", "img:1")
         fake.make(container("b"))
         assert await told.next() == (Key(b"b", b"default"), facts("b", image_digest=b"sha256:other"))
+
+
+@pytest.mark.parametrize("limits", [Limits(answer_bytes=1_000), Limits(fields=100)], ids=["bytes", "fields"])
+async def test_it_says_too_much(tmp_path: Path, limits: Limits) -> None:
+    fake = FakeContainerd()
+    fake.spaces["default"] = {"a": container("a", **{f"label_{number}": "x" * 10 for number in range(100)})}
+    async with listening(fake, tmp_path / "s"), hearing(Containerd(tmp_path / "s", limits=limits)) as told:
+        with pytest.raises(Disconnected):
+            await told.next()
+
+
+async def test_it_may_say_so_much_a_second(tmp_path: Path) -> None:
+    """Whatever that is about."""
+    fake = FakeContainerd()
+    async with listening(fake, tmp_path / "s"), hearing(Containerd(tmp_path / "s", limits=Limits(pace_s=0.05))) as told:
+        assert await told.next() is None
+        began = time.monotonic()
+        for _ in range(10):
+            fake.tell("/containers/create", "gone")
+        fake.make(container("a"))
+        assert await told.next() == (Key(b"a", b"default"), facts("a"))
+    assert time.monotonic() - began >= 0.5
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xff" * 100_000], ids=["nothing", "http", "rubbish"])

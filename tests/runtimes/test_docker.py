@@ -16,6 +16,7 @@ from aiohttp import web
 from infrasight.errors import CallFailed, Disconnected
 from infrasight.runtimes import Facts, Key
 from infrasight.runtimes.docker import Docker
+from infrasight.runtimes.limits import Limits
 from tests.e2e.containerd import IMAGE
 from tests.e2e.podman import Podman
 from tests.runtimes.fake import saying
@@ -164,8 +165,7 @@ async def test_events_that_are_none(tmp_path: Path, line: bytes) -> None:
     assert set(fake.asked) == {"/version", "/events", "/containers/json"}
 
 
-async def test_it_refuses_or_says_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infrasight.runtimes.docker.ANSWER_BYTES_MAX", 1000)
+async def test_it_refuses_or_says_too_much(tmp_path: Path) -> None:
     fake = FakeDocker()
     fake.answers["/events"] = web.json_response({}, status=500)
     async with listening(fake, tmp_path / "s"), heard(tmp_path / "s") as told:
@@ -173,7 +173,7 @@ async def test_it_refuses_or_says_too_much(tmp_path: Path, monkeypatch: pytest.M
             await told.next()
     fake = FakeDocker()
     fake.answers["/containers/json"] = web.json_response(["x" * 2000])
-    async with listening(fake, tmp_path / "t"), heard(tmp_path / "t") as told:
+    async with listening(fake, tmp_path / "t"), hearing(Docker(tmp_path / "t", limits=Limits(1000))) as told:
         with pytest.raises(Disconnected, match="more than 1000 bytes"):
             await told.next()
 

@@ -98,7 +98,7 @@ async def test_a_socket_that_is_held_is_the_one_that_is_connected_to(tmp_path: P
         path.unlink()
         path.symlink_to("/nowhere")
         with held:
-            runtime = Place(f"containerd:{path}").runtime(1.0, door=held.door)
+            runtime = Place(f"containerd:{path}").runtime(1.0, held=held)
             await runtime.answer()
             await runtime.close()
         assert held.user == b""

@@ -24,8 +24,6 @@ SOON_S, LONGEST_S = 0.25, 60.0
 """How long a runtime is left alone that has failed: as little as that the first time, twice that the next time and so on, to as much as that."""
 ANSWER_EVERY_S = 10.0
 """How often it is seen whether a runtime that has no news still answers. One that lasted so long has not failed again and again."""
-USERS_EVERY_S = 0.01
-"""How much time there is between two things that a user's own runtime tells."""
 
 
 class Inquirer(Actor):
@@ -115,7 +113,7 @@ class Inquirer(Actor):
 
     async def _ask(self, name: str, place: Place, socket: Socket) -> None:
         """Listen until it fails."""
-        runtime = place.runtime(self._answer_within_s, self._node, socket.door)
+        runtime = place.runtime(self._answer_within_s, self._node, socket)
         parts = [self._task(part, name) for part in (self._listen(name, runtime, socket.user), self._see_that_it_answers(runtime))]
         try:
             await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -156,8 +154,6 @@ class Inquirer(Actor):
                     await self._learn(shelf, key, facts, runtime)
                 if there is not None:
                     there.add(key)
-                if realm:
-                    await asyncio.sleep(USERS_EVERY_S)
 
     async def _learn(self, shelf: Shelf, key: Key, facts: Facts, runtime: Runtime) -> None:
         """And where its cgroup has a name that does not tell, that it is this one's."""
