@@ -433,8 +433,8 @@ def test_what_runtimes_say_of_containers(enricher: Enricher) -> None:
     found = [tuple(row[name] for name in columns) for row in rows(batch)]
     known = (b"u1", b"web", b"shop/web:1", b"sha256:5", b"a=1\0b=", 7_000_000_009, 1, b"web-1", b"shop", b"complete")
     nothing = (b"", b"", b"", b"", b"", 0, 0, b"", b"")
-    others = [(*nothing, identity, 0, b"") for identity in (b"pending", b"path", b"", b"")]
-    known = (*known, 8_000_000_000, b"Deployment/web")
+    others = [(*nothing, identity, OFFSET if identity else 0, b"") for identity in (b"pending", b"path", b"", b"")]
+    known = (*known, OFFSET, b"Deployment/web")
     assert found == [known, *others, known]
 
 
@@ -442,9 +442,10 @@ def test_when_a_container_was_started(enricher: Enricher) -> None:
     """When its cgroup was made, where that was seen, whatever its runtime says; those inside are no containers of their own."""
     enricher.containers.shelf("s").learn(Key(b"web", b"default"), Facts(started_ns=5))
     life = [cgroup(CGROUP, 6, b"/default", parent=2), cgroup(CGROUP, 7, b"/default/web", at=1_000, parent=6)]
-    life += [cgroup(CGROUP, 8, b"/default/web/inside", at=2_000, parent=7), cgroup(CGROUP, 9, b"/default/web", at=3_000, parent=99)]
-    (batch,) = enricher.batches(drain(("open", in_containers(6, 7, 8, 9)), life=life))
-    assert [row["container_started"] for row in rows(batch)] == [0, OFFSET + 1_000, OFFSET + 1_000, 5]
+    life += [cgroup(CGROUP, 8, b"/default/web/inside", at=2_000, parent=7), cgroup(CGROUP, 9, b"/default/web/other", at=3_000, parent=99)]
+    life += [cgroup(CGROUP, 10, b"/default/web", at=4_000, parent=99)]
+    (batch,) = enricher.batches(drain(("open", in_containers(6, 7, 8, 9, 10)), life=life))
+    assert [row["container_started"] for row in rows(batch)] == [0, OFFSET + 1_000, OFFSET + 1_000, 5, OFFSET + 4_000]
 
 
 async def test_a_new_container_is_waited_for(tmp_path: Path) -> None:

@@ -67,9 +67,10 @@ class Cgroups:
                 continue
             path = records["file"][row, :length].tobytes()
             # Of a long path what is there may begin in the middle of a name.
-            around = self._table.get(parent)
-            container = self._expected.get(path) or container_of(path[path.find(b"/") :] if cut else path, around or NOWHERE, whole=not cut)
-            if around is not None and container.id and around.id != container.id:
+            around = self._table.get(parent, NOWHERE)
+            container = self._expected.get(path) or container_of(path[path.find(b"/") :] if cut else path, around, whole=not cut)
+            above = around if cut else container_of(path.rpartition(b"/")[0])
+            if container.id and container.id != above.id:
                 container = replace(container, started_ns=now + wall_offset_ns)
             self._add(id, container)
             made += [container] if container.id else []
