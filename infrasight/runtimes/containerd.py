@@ -38,9 +38,7 @@ class Containerd:
     def __init__(self, socket: Path, answer_within_s: float = 5.0, node: str = "", door: str = "", limits: Limits = SYSTEM) -> None:
         """`node` is what Kubernetes calls this machine; `door` is the path to connect to, where `socket` is just what it is called."""
         self.socket, self._node, self._limits = socket, node, limits
-        self._channel = LocalChannel(
-            socket, "containerd", answer_within_s, answer_bytes=limits.answer_bytes, fields=limits.fields, door=door
-        )
+        self._channel = LocalChannel(socket, "containerd", answer_within_s, answer_bytes=limits.answer_bytes, fields=limits.fields, door=door)
         self._digests, self._pods = Remembered[bytes](), Remembered[Pod]()
 
     async def containers(self) -> AsyncGenerator[Told | None, None]:

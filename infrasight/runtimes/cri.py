@@ -56,9 +56,7 @@ class Cri:
         self.socket, self._node, self._limits = socket, node, limits
         self.tells: frozenset[bytes] = frozenset()
         """Of whose containers it tells, as paths of cgroups name the runtime; known once it has answered."""
-        self._channel = LocalChannel(
-            socket, "container runtime", answer_within_s, answer_bytes=limits.answer_bytes, fields=limits.fields, door=door
-        )
+        self._channel = LocalChannel(socket, "container runtime", answer_within_s, answer_bytes=limits.answer_bytes, fields=limits.fields, door=door)
         self._digests, self._pods = Remembered[bytes](), Remembered[Pod]()
         self._known: set[str] = set()
         self._sought: list[tuple[float, int, str]] = []
