@@ -258,7 +258,7 @@ class Enricher(Actor):
         for records in drain.life:
             of_cgroups = (records["action"] == CGROUP) | (records["action"] == CGROUP_GONE)
             if of_cgroups.any():
-                self._made += self.cgroups.apply(records[of_cgroups])
+                self._made += self.cgroups.apply(records[of_cgroups], drain.wall_offset_ns)
                 records = records[~of_cgroups]
             life.append(records)
         return replace(drain, life=life)

@@ -30,6 +30,7 @@ from infrasight.node.names.reverse import Resolver, ReverseNames, asking
 from infrasight.node.printer import Discarder, Printer
 from infrasight.node.reader import Reader
 from infrasight.node.settings import Settings
+from infrasight.runtimes import of_users
 from infrasight.wire import Hello
 
 DRAIN_BYTES = 4 << 20
@@ -74,7 +75,8 @@ def build(tracing: Tracing, settings: Settings) -> Node:
     reverse = ReverseNames(private=settings.reverse_dns_private) if settings.reverse_dns else None
     containers = Containers()
     enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family, reverse=reverse, containers=containers, tally=tally)
-    inquirer = Inquirer(containers, enricher.cgroups, settings.places)
+    users = of_users if settings.of_users else None
+    inquirer = Inquirer(containers, enricher.cgroups, settings.places, users=users, node=settings.node)
     actors: list[Actor] = [reader, enricher, inquirer]
     edges = [Edge(drains, "reader", "enricher")]
     if reverse:

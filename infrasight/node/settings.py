@@ -66,7 +66,9 @@ class Settings(Trust):
     family_pid: int = option(0, env="INFRASIGHT_FAMILY", minimum=0, help="a process that is not traced, nor are its direct children (0: none)")
     interval_s: float = option(10.0, minimum=0.1, maximum=3600, unit="s", help="how often resource use and system call counts are told")
     runtimes: tuple[str, ...] = option(
-        (), help="container runtimes to ask, a comma list such as docker:/run/docker.sock, or none; unless given those at the usual places"
+        (),
+        help="container runtimes to ask, a comma list such as docker:/run/docker.sock (containerd, cri or docker, which podman speaks), users for "
+        "all of users' own, or none; unless given those at the usual places, and users'",
     )
     nice: int = option(-10, minimum=-20, maximum=19, help="precedence of the node over other processes: what it does not read in time is lost")
     batch_age_s: float = option(0.2, minimum=0.001, maximum=60, unit="s", help="wait for others to be stored with; ten times that when much happens")
@@ -91,10 +93,16 @@ class Settings(Trust):
     @property
     def places(self) -> tuple[Place, ...]:
         """Of the runtimes to ask. SettingsError when one is not understood."""
+        named = tuple(word for word in self.runtimes if word != "users")
         try:
-            return tuple(map(Place, self.runtimes)) if self.runtimes not in ((), ("none",)) else () if self.runtimes else USUAL
+            return tuple(map(Place, named)) if named not in ((), ("none",)) else () if self.runtimes else USUAL
         except ValueError as error:
             raise SettingsError(f"--runtimes: {error}") from None
+
+    @property
+    def of_users(self) -> bool:
+        """Whether to ask the runtimes of users' own, too."""
+        return not self.runtimes or "users" in self.runtimes
 
     @property
     def servers(self) -> tuple[tuple[str, int], ...]:

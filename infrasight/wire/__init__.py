@@ -14,6 +14,7 @@ making both safe against whatever comes from the other side. Does not belong her
     original.py         the contract of the original InfraSight's agents
     local.py            calls to services of others, on unix sockets of this machine
     containerd.py       the messages of one of them
+    cri.py              those of runtimes that Kubernetes has its pods run by
     tls.py              TLS under both: contexts from files that may change, handshakes that say what is wrong
     access.py           roles, and what a certificate says of who calls
     complaints.py       log lines about strangers, not too many

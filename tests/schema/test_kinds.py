@@ -113,12 +113,13 @@ def test_text_is_a_dictionary_of_bytes() -> None:
 def test_names_that_people_rely_on(kind: str, columns: str) -> None:
     who = "ts node pid tid ppid uid gid user group comm ns_pid cgroup_id process_id parent_id ancestors"
     who += " euid login_uid session_id tty cap_effective exe cwd container_id container_runtime pod_uid"
-    who += " container_name image image_digest container_labels container_created privileged pod_name pod_namespace identity ret latency_ns"
+    who += " container_name image image_digest container_labels container_created privileged pod_name pod_namespace identity"
+    who += " container_started workload ret latency_ns"
     assert [column.name for column in KINDS[kind].columns] == [*who.split(), *columns.split()]
 
 
 def test_names_of_the_other_kinds() -> None:
-    assert [column.name for column in KINDS["process"].columns][-4:] == ["identity", "action", "exit_code", "signal"]
+    assert [column.name for column in KINDS["process"].columns][-4:] == ["workload", "action", "exit_code", "signal"]
     assert [column.name for column in KINDS["loss"].columns] == ["ts", "node", "since", "probe", "reason", "count"]
     assert not LOSS_REASONS.keys() & NODE_LOSS_REASONS.keys()
     assert tuple(NODE_LOSS_REASONS) == ("killed", "spool_full", "spool_expired", "spool_damaged")

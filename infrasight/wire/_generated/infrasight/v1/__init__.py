@@ -268,7 +268,7 @@ class Accept(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -294,6 +294,16 @@ class Accept(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -797,7 +807,7 @@ class Bind(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -823,6 +833,16 @@ class Bind(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1032,7 +1052,7 @@ class Bpf(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -1058,6 +1078,16 @@ class Bpf(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1242,7 +1272,7 @@ class Capset(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -1268,6 +1298,16 @@ class Capset(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1452,7 +1492,7 @@ class Chmod(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -1478,6 +1518,16 @@ class Chmod(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1672,7 +1722,7 @@ class Chroot(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -1698,6 +1748,16 @@ class Chroot(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1887,7 +1947,7 @@ class Connect(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -1913,6 +1973,16 @@ class Connect(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2187,7 +2257,7 @@ class Dns(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -2213,6 +2283,16 @@ class Dns(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2437,7 +2517,7 @@ class Dup(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -2463,6 +2543,16 @@ class Dup(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2800,7 +2890,7 @@ class Execve(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -2826,6 +2916,16 @@ class Execve(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3055,7 +3155,7 @@ class IoUringSetup(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -3081,6 +3181,16 @@ class IoUringSetup(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3282,7 +3392,7 @@ class Link(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -3308,6 +3418,16 @@ class Link(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3497,7 +3617,7 @@ class Listen(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -3523,6 +3643,16 @@ class Listen(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3767,7 +3897,7 @@ class MemfdCreate(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -3793,6 +3923,16 @@ class MemfdCreate(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3967,7 +4107,7 @@ class Mkdir(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -3993,6 +4133,16 @@ class Mkdir(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4172,7 +4322,7 @@ class Mmap(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -4198,6 +4348,16 @@ class Mmap(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4397,7 +4557,7 @@ class Module(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -4423,6 +4583,16 @@ class Module(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4622,7 +4792,7 @@ class Mount(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -4648,6 +4818,16 @@ class Mount(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4882,7 +5062,7 @@ class Mprotect(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -4908,6 +5088,16 @@ class Mprotect(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5211,7 +5401,7 @@ class Open(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -5237,6 +5427,16 @@ class Open(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5426,7 +5626,7 @@ class Process(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -5452,6 +5652,16 @@ class Process(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     action: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
@@ -5621,7 +5831,7 @@ class ProcessVm(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -5647,6 +5857,16 @@ class ProcessVm(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5836,7 +6056,7 @@ class Ptrace(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -5862,6 +6082,16 @@ class Ptrace(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -6067,7 +6297,7 @@ class Rename(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -6093,6 +6323,16 @@ class Rename(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -6282,7 +6522,7 @@ class Resource(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -6308,6 +6548,16 @@ class Resource(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     interval_ns: "int" = betterproto2.field(16, betterproto2.TYPE_UINT64)
@@ -6627,7 +6877,7 @@ class Setid(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -6653,6 +6903,16 @@ class Setid(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -6857,7 +7117,7 @@ class Setns(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -6883,6 +7143,16 @@ class Setns(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -7113,7 +7383,7 @@ class Socket(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -7139,6 +7409,16 @@ class Socket(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -7432,7 +7712,7 @@ class Symlink(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -7458,6 +7738,16 @@ class Symlink(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -7637,7 +7927,7 @@ class SyscallFreq(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -7663,6 +7953,16 @@ class SyscallFreq(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     interval_ns: "int" = betterproto2.field(16, betterproto2.TYPE_UINT64)
@@ -7842,7 +8142,7 @@ class Umount(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -7868,6 +8168,16 @@ class Umount(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -8047,7 +8357,7 @@ class Unlink(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -8073,6 +8383,16 @@ class Unlink(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -8252,7 +8572,7 @@ class Unshare(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -8278,6 +8598,16 @@ class Unshare(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -8447,7 +8777,7 @@ class Userfaultfd(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -8473,6 +8803,16 @@ class Userfaultfd(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
