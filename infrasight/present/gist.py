@@ -174,6 +174,12 @@ def _loss(row: Row) -> list[Piece]:
     return [(f"{row['count']} {printable(row['probe'])} events lost", "bad"), (f" ({printable(row['reason'])})", "plain")]
 
 
+def _container(row: Row) -> list[Piece]:
+    pod = f" of {printable(row['pod_namespace'])}/{printable(row['pod_name'])}" if row["pod_name"] else ""
+    name, image = printable(row["container_name"]), printable(row["image"])
+    return [(printable(row["state"]), "strong"), (f" {name}{pod}", "plain"), (f" from {image}", "faint")]
+
+
 def _any(row: Row) -> list[Piece]:
     return [(printable(" ".join(f"{name}={value}" for name, value in row.items())), "plain")]
 
@@ -332,6 +338,7 @@ GISTS: dict[str, Callable[[Row], list[Piece]]] = {
     "connect": _connect,
     "process": _process,
     "loss": _loss,
+    "container": _container,
     "chmod": _chmod,
     "ptrace": _ptrace,
     "mount": _mount,

@@ -12,6 +12,7 @@ from infrasight.schema.events.capset import CAPSET
 from infrasight.schema.events.chmod import CHMOD
 from infrasight.schema.events.chroot import CHROOT
 from infrasight.schema.events.connect import CONNECT
+from infrasight.schema.events.container import CONTAINER
 from infrasight.schema.events.dns import DNS
 from infrasight.schema.events.execve import EXECVE
 from infrasight.schema.events.io_uring_setup import IO_URING_SETUP
@@ -74,6 +75,7 @@ KINDS: dict[str, Kind] = {
         *(UNLINK, RENAME, LINK, SYMLINK, MKDIR, CHROOT),
         *(ACCEPT, BIND, LISTEN, SOCKET, DUP, DNS),
         *(MMAP, MPROTECT, MEMFD_CREATE, PROCESS_VM, MODULE, BPF, USERFAULTFD, IO_URING_SETUP, SETID, CAPSET, SETNS, UNSHARE),
+        CONTAINER,
     )
 }
 """All kinds by name."""

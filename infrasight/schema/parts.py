@@ -102,11 +102,17 @@ WHO: tuple[Column, ...] = (
         "identity",
         Type.NAME,
         119,
-        "How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; "
-        "empty outside of containers.",
+        "How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it "
+        "has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).",
     ),
 )
 """Who did it and when: the first columns of every kind."""
+
+TOLD = (
+    *("container_name", "image", "image_digest", "container_labels", "container_created", "privileged"),
+    *("pod_name", "pod_namespace"),
+)
+"""Those that a container's runtime tells. A row that was stored before it told has them empty, and is healed (`infrasight.server.healer`)."""
 
 CALL: tuple[Column, ...] = (
     Column("ret", Type.I64, 16, "Return code; a negative errno when it failed.", codec="ZSTD(1)"),

@@ -1,6 +1,7 @@
 """How a server is wired: actors, edges, and what is known about them.
 
     (nodes) ~~ gRPC ~~ ingest >> router >> writer ~~ (store)
+                                           writer >> healer ~~ (store)
                                         >> live ~~ gRPC ~~ (subscribers)
 
 Each >> is an Edge; ~~ leads out of the process or to what is no actor.
@@ -15,6 +16,7 @@ from typing import Any
 from infrasight import __version__
 from infrasight.actors import Edge, Graph, Mailbox, WhenFull
 from infrasight.server.answers import Answers
+from infrasight.server.healer import Healer
 from infrasight.server.ingest import Ingest
 from infrasight.server.live import Live
 from infrasight.server.nodes import Nodes
@@ -41,13 +43,15 @@ class Server:
         self.live = Live(to_live)
         self.ingest = Ingest(arrived, self.nodes, self.live)
         self.router = Router(arrived, to_store, to_live, wanted=self.live.wanted)
-        self.writer = Writer(to_store, store)
+        self.healer = Healer(store)
+        self.writer = Writer(to_store, store, self.healer.notes)
         self.graph = Graph(
             "server",
-            [self.ingest, self.router, self.writer, self.live],
+            [self.ingest, self.router, self.writer, self.healer, self.live],
             [
                 Edge(arrived, "ingest", "router"),
                 Edge(to_store, "router", "writer"),
+                Edge(self.healer.notes, "writer", "healer"),
                 Edge(to_live, "router", "live"),
             ],
         )

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from infrasight.actors import Actor, Mailbox
 from infrasight.errors import InvalidBatch, MailboxClosed, StoreError
+from infrasight.server.healer import Note, note
 from infrasight.server.session import Delivery
 from infrasight.store import Store
 
@@ -21,9 +22,13 @@ class Writer(Actor):
 
     name = "writer"
 
-    def __init__(self, inbox: Mailbox[Delivery], store: Store, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep) -> None:
+    def __init__(
+        self, inbox: Mailbox[Delivery], store: Store, notes: Mailbox[Note], *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    ) -> None:
+        """`notes`: of what was stored, for the healer; it never waits for that."""
         self._inbox = inbox
         self._store = store
+        self._notes = notes
         self._sleep = sleep
         self._in_hand: Delivery | None = None
         self.retries = 0
@@ -49,6 +54,8 @@ class Writer(Actor):
             delivery.settle(str(error))
             return
         delivery.settle("")
+        if (noted := note(delivery.kind, delivery.batch)) is not None:
+            self._notes.put_nowait(noted)
 
     async def _insert(self, delivery: Delivery) -> None:
         backoff_s = _BACKOFF_S

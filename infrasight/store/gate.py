@@ -62,8 +62,8 @@ _OPEN_OTHERS = _words(
 """Functions of the category Other, which has everything from version() to file()."""
 _SYSTEM_TABLES = _words(
     """
-    one numbers numbers_mt zeros zeros_mt columns tables databases parts parts_columns merges functions table_functions formats settings errors
-    events metrics data_type_families time_zones keywords build_options processes
+    one numbers numbers_mt zeros zeros_mt columns tables databases parts parts_columns merges mutations functions table_functions formats settings
+    errors events metrics data_type_families time_zones keywords build_options processes
     """
 )
 _LINE = re.compile(r"(?P<indent> *)(?P<node>[A-Za-z:]+)(?: (?P<rest>.*))?")

@@ -6,18 +6,18 @@ import abc
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import pyarrow as pa
 
 from infrasight.errors import QueryFailed, QueryRefused, StoreUnavailable
-from infrasight.store import batches
+from infrasight.store import batches, healing
 from infrasight.store.gate import Gate
-from infrasight.store.interface import QueryLimits, Store, StoreStatistics
+from infrasight.store.interface import ContainerKey, QueryLimits, Store, StoreStatistics
 from infrasight.store.reading import Reading
-from infrasight.store.session import EngineError, Session
+from infrasight.store.session import EngineError, Rows, Session
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -26,7 +26,8 @@ MAX_QUERIES = 16
 
 
 class ThreadedStore(Store):
-    """Threads: one that inserts, a few that read, one that opens, kills and closes. An engine fills in the methods below, all of which block."""
+    """Threads: one that inserts, a few that read, one that heals, one that opens, kills and closes. An engine fills in the methods below, which all
+    block."""
 
     def __init__(self, name: str) -> None:
         """`name` says in errors which store it is."""
@@ -34,6 +35,7 @@ class ThreadedStore(Store):
         self._statistics = StoreStatistics()
         self._inserting = ThreadPoolExecutor(1, "store-insert")
         self._reading = ThreadPoolExecutor(4, "store-read")
+        self._healing = ThreadPoolExecutor(1, "store-heal")
         self._managing = ThreadPoolExecutor(1, "store-manage")
         self._readings: set[Reading] = set()
         self._gate: Gate | None = None
@@ -47,6 +49,10 @@ class ThreadedStore(Store):
     @abc.abstractmethod
     def _write(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
         """Insert a batch that is checked and has rows. Raises EngineError, StoreError, InvalidBatch."""
+
+    @abc.abstractmethod
+    def _healer(self) -> Rows:
+        """Where rows are healed; the same as long as it works. Raises EngineError, StoreError."""
 
     @abc.abstractmethod
     def _connect(self) -> Session:
@@ -96,11 +102,16 @@ class ThreadedStore(Store):
             if reading in self._readings:  # else close() has ended it
                 await self._in(self._managing, lambda: self._finish(reading))
 
+    async def heal(self, kind: str, containers: Collection[ContainerKey], since_ns: int, until_ns: int) -> bool:
+        self._check_open()
+        return await self._in(self._healing, lambda: self._heal(kind, containers, since_ns, until_ns))
+
     async def close(self) -> None:
         self._is_open = False
         if not self._closed:
             self._closed = True
             self._inserting.shutdown(wait=False)
+            self._healing.shutdown(wait=False)
             await self._in(self._managing, self._close)
         await asyncio.to_thread(self._managing.shutdown)
 
@@ -138,6 +149,20 @@ class ThreadedStore(Store):
         finally:
             self._statistics.insert_s += time.monotonic() - started
 
+    def _heal(self, kind: str, containers: Collection[ContainerKey], since_ns: int, until_ns: int) -> bool:
+        try:
+            healer = self._healer()
+            for mutation, reason in healer.rows(healing.unfinished(kind)):
+                if not reason:
+                    return False
+                healer.execute(healing.kill(kind, mutation))
+                said = bytes.fromhex(reason).decode(errors="replace")
+                raise EngineError(said)
+            healer.execute(healing.statement(kind, containers, since_ns, until_ns))
+        except EngineError as error:
+            raise StoreUnavailable(f"store {self._name}: rows of {kind} are not healed: {error}") from error
+        return True
+
     def _finish(self, reading: Reading) -> None:
         if reading in self._readings:
             self._readings.remove(reading)
@@ -149,6 +174,6 @@ class ThreadedStore(Store):
     def _close(self) -> None:
         for reading in list(self._readings):
             self._finish(reading)
-        self._inserting.shutdown()
-        self._reading.shutdown()
+        for threads in (self._inserting, self._healing, self._reading):
+            threads.shutdown()
         self._release()

@@ -10,7 +10,7 @@ from infrasight.schema import KINDS, LOSS_REASONS, PROBES, Kind, Type, arrow, ar
 from infrasight.schema.columns import Buffer, Length, Source
 from infrasight.schema.kinds import BUFFERS, records_of
 from infrasight.schema.layout import CTYPES, layouts
-from infrasight.schema.parts import CALL, HEAD, INTERVAL, WHO
+from infrasight.schema.parts import CALL, HEAD, INTERVAL, TOLD, WHO
 
 SHARED = {column.name for column in (*WHO, *CALL)}
 ALL = pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
@@ -20,7 +20,7 @@ def test_kinds_have_numbers_and_names_of_their_own() -> None:
     assert len({kind.number for kind in KINDS.values()}) == len(KINDS)
     released = {"execve": 1, "open": 2, "connect": 3, "process": 4, "loss": 5, "chmod": 6, "ptrace": 7, "mount": 8, "umount": 9}
     assert {name: kind.number for name, kind in KINDS.items() if name in released} == released
-    assert set(PROBES) == KINDS.keys() - {"loss"}
+    assert set(PROBES) == KINDS.keys() - {"loss", "container"}
     assert all(name == kind.name for name, kind in KINDS.items())
 
 
@@ -117,6 +117,10 @@ def test_names_that_people_rely_on(kind: str, columns: str) -> None:
 def test_names_of_the_other_kinds() -> None:
     assert [column.name for column in KINDS["process"].columns][-4:] == ["identity", "action", "exit_code", "signal"]
     assert [column.name for column in KINDS["loss"].columns] == ["ts", "node", "since", "probe", "reason", "count"]
+    told = [name for name in (column.name for column in WHO) if name in TOLD]
+    who = ["ts", "node", "container_id", "container_runtime", "pod_uid"]
+    assert [column.name for column in KINDS["container"].columns] == [*who, *told, "state"]
+    assert len(told) == len(TOLD)
     assert tuple(LOSS_REASONS) == ("ring_full", "inflight_full", "accounts_full", "throttled", "repeated")
 
 

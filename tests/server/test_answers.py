@@ -35,6 +35,7 @@ async def test_status_tells_it_all(running: Running) -> None:
     assert {(edge.source, edge.target): edge.accepted for edge in status.edges} == {
         ("ingest", "router"): 2,
         ("router", "writer"): 2,
+        ("writer", "healer"): 0,
         ("router", "live"): 2,
     }
     assert status.refused == {"batch": 1}

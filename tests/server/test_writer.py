@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from infrasight.actors import Mailbox
+from infrasight.actors import Mailbox, WhenFull
 from infrasight.errors import InvalidBatch
 from infrasight.server.session import Delivery
 from infrasight.server.writer import Writer
@@ -22,7 +22,7 @@ class Desk:
             token = f"t{number}"
             self.inbox.put_nowait(Delivery("open", batch("open", 3), token, lambda problem, token=token: self.answers.append((token, problem))))  # type: ignore[misc]
         self.inbox.close()
-        self.writer = Writer(self.inbox, self.store, sleep=self._sleep)
+        self.writer = Writer(self.inbox, self.store, Mailbox("notes", limit=100, when_full=WhenFull.DROP_OLDEST), sleep=self._sleep)
 
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

@@ -29,10 +29,22 @@ def contained(distinct: Distinct, inside: Sequence[Container], containers: Conta
         return dict.fromkeys(_NAMES, nothing) | _numbers(distinct, [_NOTHING] * len(inside))
     found = [containers.find(container.id) if container.id else None for container in inside]
     facts = [each or _NOTHING for each in found]
-    columns: dict[str, pa.Array] = {name: distinct.name([getattr(each, told) for each in inside]) for name, told in _BY_PATH.items()}
-    columns |= {name: distinct.name([getattr(each, told) for each in facts]) for name, told in _BY_RUNTIME.items()}
+    return {
+        **whose(distinct, inside),
+        **told(distinct, facts),
+        "identity": distinct.name([_known(containers, *each) for each in zip(inside, found, strict=True)]),
+    }
+
+
+def whose(distinct: Distinct, inside: Sequence[Container]) -> dict[str, pa.Array]:
+    """The columns (n,) of what paths of cgroups tell, where `inside` (k,) is where each distinct value of the rows was."""
+    return {name: distinct.name([getattr(each, told) for each in inside]) for name, told in _BY_PATH.items()}
+
+
+def told(distinct: Distinct, facts: Sequence[Facts]) -> dict[str, pa.Array]:
+    """The columns (n,) of what runtimes tell (`infrasight.schema.parts.TOLD`), where `facts` (k,) are those of each distinct value of the rows."""
+    columns: dict[str, pa.Array] = {name: distinct.name([getattr(each, told) for each in facts]) for name, told in _BY_RUNTIME.items()}
     columns["container_labels"] = distinct.name([b"\0".join(each.labels) for each in facts])
-    columns["identity"] = distinct.name([_known(containers, *each) for each in zip(inside, found, strict=True)])
     return columns | _numbers(distinct, facts)
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import aclosing
 
-from infrasight.actors import Actor
+from infrasight.actors import Actor, Mailbox
 from infrasight.errors import WireError
 from infrasight.node.containers.cgroups import Cgroups
 from infrasight.node.containers.containment import Container, container_of
+from infrasight.node.containers.inventory import owned, row
 from infrasight.node.containers.table import Containers
-from infrasight.runtimes import USUAL, Place, Runtime
+from infrasight.node.flow import Batch
+from infrasight.runtimes import USUAL, Facts, Place, Runtime
+from infrasight.schema.events.container import ENDED, LEARNED
 
 log = logging.getLogger("infrasight.node")
 
@@ -25,13 +29,23 @@ ANSWER_EVERY_S = 10.0
 
 
 class Inquirer(Actor):
-    """A source that sends nothing: what it hears goes into a table. A runtime that is not there, hangs or talks rubbish is tried again, and never
-    waited for."""
+    """A source: what it hears goes into a table, for the enricher, and what is news is sent on as a row. A runtime that is not there, hangs or talks
+    rubbish is tried again, and never waited for."""
 
     name = "inquirer"
 
-    def __init__(self, containers: Containers, cgroups: Cgroups, places: Sequence[Place] = USUAL, answer_within_s: float = 5.0) -> None:
-        self._containers, self._cgroups, self._answer_within_s = containers, cgroups, answer_within_s
+    def __init__(
+        self,
+        containers: Containers,
+        cgroups: Cgroups,
+        outbox: Mailbox[Batch],
+        places: Sequence[Place] = USUAL,
+        *,
+        node: str,
+        answer_within_s: float = 5.0,
+    ) -> None:
+        self._containers, self._cgroups, self._outbox, self._answer_within_s = containers, cgroups, outbox, answer_within_s
+        self._node = node.encode()
         self._places = {str(place.socket): place for place in places}
         self._stopping = asyncio.Event()
         self._telling: dict[str, Runtime] = {}
@@ -99,16 +113,22 @@ class Inquirer(Actor):
                     self._telling[name] = runtime
                     self._tell_of()
                 elif news[1] is None:
-                    self._containers.end(news[0])
+                    if (facts := self._containers.end(news[0])) is not None:
+                        await self._tell(news[0], facts, ENDED, runtime)
                 else:
-                    self._containers.learn(news[0], news[1])
+                    is_news = self._containers.learn(news[0], news[1])
                     await self._place(news[0], news[1].cgroup, runtime)
+                    if is_news:
+                        await self._tell(news[0], news[1], LEARNED, runtime)
+
+    async def _tell(self, id: bytes, facts: Facts, state: bytes, runtime: Runtime) -> None:
+        await self._outbox.put(row(self._node, owned(id, facts, _name(runtime)), facts, state, time.time_ns()))
 
     async def _place(self, id: bytes, path: bytes, runtime: Runtime) -> None:
         """A container whose cgroup has a name that does not tell: from now on it does."""
         if not path or container_of(path).id == id:
             return
-        container = Container(id, b"containerd" if b"containerd" in runtime.tells else b"", container_of(path).pod_uid)
+        container = Container(id, _name(runtime), container_of(path).pod_uid)
         self._cgroups.expect(path, container)
         for there in await asyncio.to_thread(self._cgroups.places, path):
             self._cgroups.belongs(there, container)
@@ -121,3 +141,8 @@ class Inquirer(Actor):
 
     def _tell_of(self) -> None:
         self._containers.are_told_of(frozenset[bytes]().union(*(runtime.tells for runtime in self._telling.values())))
+
+
+def _name(runtime: Runtime) -> bytes:
+    """What paths of cgroups call it where they say so."""
+    return next(filter(None, sorted(runtime.tells)), b"")

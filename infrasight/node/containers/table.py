@@ -41,21 +41,24 @@ class Containers:
         self._told_of = runtimes
         self._news.set()
 
-    def learn(self, id: bytes, facts: Facts) -> None:
-        """What a container is, now."""
-        self._ended.pop(id, None)
+    def learn(self, id: bytes, facts: Facts) -> bool:
+        """What a container is, now. Whether that is news."""
+        news = self._ended.pop(id, None) is not None or self._table.get(id) != facts
         self._table[id] = facts
         while len(self._table) > self._most:
             oldest = self._ended.popitem(last=False)[0] if self._ended else next(iter(self._table))
             self.evictions += self._table.pop(oldest, None) is not None
         self._news.set()
+        return news
 
-    def end(self, id: bytes) -> None:
-        """It is no more. Those that ended long ago are forgotten."""
-        if id in self._table:
+    def end(self, id: bytes) -> Facts | None:
+        """It is no more. What it was, if that was known and it had not ended before. Those that ended long ago are forgotten."""
+        facts = self._table.get(id) if id not in self._ended else None
+        if facts is not None:
             self._ended[id] = time.monotonic()
         while self._ended and next(iter(self._ended.values())) + ENDED_KEPT_S < time.monotonic():
             self._table.pop(self._ended.popitem(last=False)[0], None)
+        return facts
 
     def find(self, id: bytes) -> Facts | None:
         """What its runtime says of a container; None when it says nothing, or nothing yet."""

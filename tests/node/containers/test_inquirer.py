@@ -8,17 +8,21 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from infrasight.actors import Mailbox
 from infrasight.node.containers import inquirer as module
 from infrasight.node.containers.cgroups import Cgroups
 from infrasight.node.containers.containment import NOWHERE, Container
 from infrasight.node.containers.hierarchy import Hierarchy
 from infrasight.node.containers.inquirer import Inquirer
 from infrasight.node.containers.table import Containers
+from infrasight.node.flow import Batch
 from infrasight.runtimes import Place
 from infrasight.schema.events.process import CGROUP
+from infrasight.schema.parts import TOLD
 from tests.node.collector import until
 from tests.node.records import cgroup, together
 from tests.runtimes.fake import FakeContainerd, container, listening, saying
@@ -33,11 +37,21 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_EVERY_S", 0.05)
 
 
+def outbox() -> Mailbox[Batch]:
+    return Mailbox("batches", limit=1 << 20)
+
+
+def sent(inquirer: Inquirer) -> list[dict[str, Any]]:
+    """The rows since the last time."""
+    return [row for batch in iter(inquirer._outbox.get_nowait, None) for row in batch.columns.to_pylist()]
+
+
 @asynccontextmanager
 async def asking(*sockets: Path) -> AsyncIterator[tuple[Inquirer, Containers]]:
     """One that runs; it has to end when it is asked to."""
     containers = Containers()
-    inquirer = Inquirer(containers, Cgroups(list), [Place(f"containerd:{socket}") for socket in sockets], answer_within_s=0.3)
+    places = [Place(f"containerd:{socket}") for socket in sockets]
+    inquirer = Inquirer(containers, Cgroups(list), outbox(), places, node="n", answer_within_s=0.3)
     running = asyncio.create_task(inquirer.run())
     try:
         yield inquirer, containers
@@ -93,7 +107,7 @@ async def test_one_that_begins_to_hang(tmp_path: Path) -> None:
 
 
 async def test_it_can_be_stopped_before_it_runs() -> None:
-    inquirer = Inquirer(Containers(), Cgroups(list), [])
+    inquirer = Inquirer(Containers(), Cgroups(list), outbox(), [], node="n")
     inquirer.stop()
     await asyncio.wait_for(inquirer.run(), 5)
 
@@ -108,7 +122,7 @@ async def test_a_cgroup_whose_name_does_not_tell(tmp_path: Path) -> None:
         fake.spaces["default"][id] = container(id)
         fake.spaces["default"][id].spec.value = json.dumps({"linux": {"cgroupsPath": path}}).encode()
     async with listening(fake, socket):
-        inquirer = Inquirer(containers, cgroups, [Place(f"containerd:{socket}")])
+        inquirer = Inquirer(containers, cgroups, outbox(), [Place(f"containerd:{socket}")], node="n")
         running = asyncio.create_task(inquirer.run())
         await until(lambda: inquirer.connected[str(socket)])
         inquirer.stop()
@@ -117,3 +131,28 @@ async def test_a_cgroup_whose_name_does_not_tell(tmp_path: Path) -> None:
     cgroups.apply(together(*(cgroup(CGROUP, id, path, parent=id - 1) for id, path in made.items())))
     found = [cgroups.find(id) for id in (there.stat().st_ino, 7, 8, 10)]
     assert found == [Container(b"old", b"containerd"), Container(b"new", b"containerd"), Container(b"new", b"containerd"), NOWHERE]
+
+
+async def test_what_is_news_is_sent_on_as_rows(tmp_path: Path) -> None:
+    """When a container is made, when it has become another, and when it ends; not when it is told of again."""
+    fake, socket = FakeContainerd(), tmp_path / "s"
+    fake.spaces["default"]["there"] = container("there")
+    async with asking(socket) as (inquirer, containers), listening(fake, socket):
+        await until(lambda: inquirer.connected[str(socket)])
+        (row,) = sent(inquirer)
+        assert (row["node"], row["container_id"], row["container_runtime"], row["state"]) == (b"n", b"there", b"containerd", b"learned")
+        assert (row["container_name"], row["image"]) == (b"there", containers.find(b"there").image)  # type: ignore[union-attr]
+        fake.end_streams()
+        await until(lambda: inquirer.failures[str(socket)] == 1)
+        await until(lambda: inquirer.connected[str(socket)])
+        fake.make(container("new"))
+        await until(lambda: containers.find(b"new") is not None)
+        fake.spaces["default"]["new"].image = "another"
+        fake.make(fake.spaces["default"]["new"])
+        await until(lambda: containers.find(b"new").image == b"another")  # type: ignore[union-attr]
+        fake.tell("/containers/delete", "new")
+        rows: list[dict[str, Any]] = []
+        await until(lambda: len(rows) == 3 or bool(rows.extend(sent(inquirer))))
+    told = [(row["container_id"], row["image"] == b"another", row["state"]) for row in rows]
+    assert told == [(b"new", False, b"learned"), (b"new", True, b"learned"), (b"new", True, b"ended")]
+    assert set(TOLD) < rows[0].keys()

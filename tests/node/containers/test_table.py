@@ -21,8 +21,7 @@ class Clock:
 
 def test_what_is_told_is_found() -> None:
     table = Containers()
-    table.learn(b"a", Facts(name=b"one"))
-    table.learn(b"a", Facts(name=b"two"))
+    assert [table.learn(b"a", Facts(name=name)) for name in (b"one", b"one", b"two")] == [True, False, True], "what is news"
     assert (table.find(b"a"), table.find(b"b")) == (Facts(name=b"two"), None)
     assert (table.hits, table.misses, table.evictions, len(table)) == (1, 1, 0, 1)
 
@@ -31,10 +30,8 @@ def test_one_that_ended_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatc
     clock, table = Clock(monkeypatch), Containers()
     for id in (b"a", b"b", b"c"):
         table.learn(id, Facts())
-    table.end(b"a")
-    table.end(b"c")
-    table.end(b"never told of")
-    table.learn(b"c", Facts(name=b"made again"))
+    assert [table.end(id) for id in (b"a", b"a", b"c", b"never told of")] == [Facts(), None, Facts(), None]
+    assert table.learn(b"c", Facts())
     clock.now += ENDED_KEPT_S - 1
     table.end(b"b")
     assert [table.find(id) is not None for id in (b"a", b"b", b"c")] == [True, True, True]

@@ -16,6 +16,7 @@ __all__ = (
     "Chroot",
     "CollectorBase",
     "Connect",
+    "Container",
     "Dns",
     "Dup",
     "EdgeStatus",
@@ -288,7 +289,7 @@ class Accept(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -601,7 +602,7 @@ class Bind(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -836,7 +837,7 @@ class Bpf(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1046,7 +1047,7 @@ class Capset(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1256,7 +1257,7 @@ class Chmod(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1476,7 +1477,7 @@ class Chroot(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1691,7 +1692,7 @@ class Connect(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1761,6 +1762,86 @@ class Connect(betterproto2.Message):
 
 
 default_message_pool.register_message("infrasight.v1", "Connect", Connect)
+
+
+@dataclass(eq=False, repr=False)
+class Container(betterproto2.Message):
+    """
+    What a container is, as its runtime says: one row when the node learns of it, one when it has become another, and one when it ends. Those that there are when a node starts are told of again.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the node was told. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that it is on.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    Its id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs it: docker, containerd, podman and so on; empty when that is not known.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of its Kubernetes pod; empty where the runtime does not tell its cgroup.
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels, name=value each, in the order of their names; 64 at most.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    state: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    learned (this is what it is from now on) or ended.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Container", Container)
 
 
 @dataclass(eq=False, repr=False)
@@ -1936,7 +2017,7 @@ class Dns(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2186,7 +2267,7 @@ class Dup(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2361,6 +2442,8 @@ class Event(betterproto2.Message):
     setns: "Setns | None" = betterproto2.field(50, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
 
     unshare: "Unshare | None" = betterproto2.field(51, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
+    container: "Container | None" = betterproto2.field(60, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
 
 
 default_message_pool.register_message("infrasight.v1", "Event", Event)
@@ -2539,7 +2622,7 @@ class Execve(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2794,7 +2877,7 @@ class IoUringSetup(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3021,7 +3104,7 @@ class Link(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3236,7 +3319,7 @@ class Listen(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3506,7 +3589,7 @@ class MemfdCreate(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3706,7 +3789,7 @@ class Mkdir(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3911,7 +3994,7 @@ class Mmap(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4136,7 +4219,7 @@ class Module(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4361,7 +4444,7 @@ class Mount(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4621,7 +4704,7 @@ class Mprotect(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4870,7 +4953,7 @@ class Open(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5085,7 +5168,7 @@ class Process(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     action: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
@@ -5280,7 +5363,7 @@ class ProcessVm(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5495,7 +5578,7 @@ class Ptrace(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5726,7 +5809,7 @@ class Rename(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5941,7 +6024,7 @@ class Resource(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     interval_ns: "int" = betterproto2.field(16, betterproto2.TYPE_UINT64)
@@ -6196,7 +6279,7 @@ class Setid(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -6426,7 +6509,7 @@ class Setns(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -6682,7 +6765,7 @@ class Socket(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -7001,7 +7084,7 @@ class Symlink(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -7206,7 +7289,7 @@ class SyscallFreq(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     interval_ns: "int" = betterproto2.field(16, betterproto2.TYPE_UINT64)
@@ -7411,7 +7494,7 @@ class Umount(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -7616,7 +7699,7 @@ class Unlink(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -7821,7 +7904,7 @@ class Unshare(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -8016,7 +8099,7 @@ class Userfaultfd(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
