@@ -21,6 +21,8 @@ static __always_inline struct process *process_compose(u64 task, u32 action)
     record->latency_ns = 0;
     record->action = action;
     record->status = 0;
+    u64 namespaces = READ(u64, task, TASK_NSPROXY);
+    record->mount_ns = namespaces ? READ(u32, READ(u64, namespaces, NSPROXY_MNT_NS), MNT_NS_INUM) : 0;
     record->parent_start_ns = READ(u64, parent_leader, TASK_START_BOOTTIME);
     bpf_probe_read_kernel(record->parent_comm, sizeof(record->parent_comm), (void *)(parent_leader + TASK_COMM));
     record->file_len = record->cwd_len = record->cut = 0;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -38,10 +39,12 @@ from infrasight.node.flow import Batch, Drain, Loss
 from infrasight.node.growth import Growth, counters
 from infrasight.node.identity import Identity
 from infrasight.node.names.answers import Answers
+from infrasight.node.names.inside import Inside
+from infrasight.node.names.namespaces import Namespaces
 from infrasight.node.names.reverse import ReverseNames
 from infrasight.node.names.users import Names
 from infrasight.node.paths import all_plain, placed, resolved, terminal
-from infrasight.node.processes import Processes, Scan
+from infrasight.node.processes import Process, Processes, Scan, mount_namespace
 from infrasight.node.redaction.redactor import Redactor
 from infrasight.schema import KINDS, Column, Kind, Type, arrow_schema
 from infrasight.schema.arrow import TYPES
@@ -171,6 +174,7 @@ class Enricher(Actor):
         self._family = np.array(family, np.uint32)
         self._users, self._groups = Names(Path("/etc/passwd")), Names(Path("/etc/group"))
         self._names_read_s = time.monotonic()
+        self.namespaces = Namespaces()
         self.processes = Processes(self._identity)
         self.cgroups = Cgroups()
         self._growth = {kind.name: Growth(counters(kind), self._identity) for kind in KINDS.values() if kind.account}
@@ -185,12 +189,18 @@ class Enricher(Actor):
         if not self._primed:
             await asyncio.to_thread(self.processes.prime)
             await asyncio.to_thread(self.cgroups.prime)
+            root = os.stat("/")
+            self.namespaces.is_own(mount_namespace("self"), (root.st_dev, root.st_ino))
+            await self.namespaces.prime(self.processes.inside())
             self._primed = True
         async for drain in self._inbox:
             await self._refresh(drain)
             drain = self._acquainted(drain)
+            for records in drain.life:
+                self.namespaces.meet(records)
             if self._made:
                 await self.containers.wait_for([self._made.pop() for _ in range(len(self._made))])
+            await self.namespaces.wait()
             for batch in self._batches(drain):
                 await self._outbox.put(batch)
 
@@ -312,8 +322,7 @@ class Enricher(Actor):
         return {
             "ts": numbers(records["enter_ns"].astype(np.int64) + wall_offset_ns, TYPES[Type.TIME]),
             "node": constant(self._node, len(records)),
-            "user": named(records["uid"], self._users.name),
-            "group": named(records["gid"], self._groups.name),
+            **self._called(records, distinct, found),
             "comm": encode_padded(np.ascontiguousarray(records["comm"]).view(np.uint8).reshape(len(records), -1)),
             "process_id": numbers(ids, pa.uint64()),
             "parent_id": numbers(parents[distinct.codes], pa.uint64()),
@@ -322,6 +331,29 @@ class Enricher(Actor):
             "cwd": named(records["cwd_key"], self.processes.directory),
             "tty": named(records["tty"], terminal),
             **contained(distinct, [self.cgroups.find(cgroup_id) for cgroup_id in cgroup_ids[first].tolist()], self.containers),
+        }
+
+    def _called(self, records: Records, distinct: Distinct, found: list[Process]) -> Who:
+        """What users and groups are called where each process is."""
+        if not any(process.mount_ns for process in found):
+            return {"user": named(records["uid"], self._users.name), "group": named(records["gid"], self._groups.name)}
+        pids = {process.mount_ns: process.pid for process in found}
+        inside = [self.namespaces.find(*each) if each[0] else None for each in pids.items()]
+        places = {namespace: place for place, namespace in enumerate(pids)}
+        upper = np.array([places[process.mount_ns] for process in found], np.uint64)[distinct.codes] << np.uint64(32)
+
+        def name_of(host: Names, told: Callable[[Inside, int], bytes], own: int) -> Callable[[int], bytes]:
+            def name(key: int) -> bytes:
+                place, number = key >> 32, key & 0xFFFFFFFF
+                there = inside[place]
+                return host.name(number) if place == own else str(number).encode() if there is None else told(there, number)
+
+            return name
+
+        own = places.get(0, -1)
+        return {
+            "user": named(upper | records["uid"], name_of(self._users, Inside.user, own)),
+            "group": named(upper | records["gid"], name_of(self._groups, Inside.group, own)),
         }
 
     def _losses(self, losses: list[Loss]) -> Batch:

@@ -107,3 +107,7 @@ class Containerd:
         """Run a shell script in a new container, to its end; it has to succeed."""
         done = self._ctr("--namespace", namespace, "run", "--rm", *options, IMAGE, name, "sh", "-c", script, check=False)
         assert done.returncode == 0, done.stderr.decode(errors="replace")
+
+    def signal(self, name: str, signal: str) -> None:
+        """Send a signal to the first process of a container."""
+        self._ctr("task", "kill", "--signal", signal, name)
