@@ -21,6 +21,8 @@ IMAGE = "docker.io/library/infrasight-test:1"
 NAMESPACE = "infrasight-test"
 """Where the image is too, besides `default`."""
 APPLETS = ("sh", "true", "sleep", "cat")
+PASSWD, GROUP = b"captain:x:0:0::/:/bin/sh\n", b"bridge:x:0:\n"
+"""Who there is in the image: the host has other names for them."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _CONFIG = """version = 2
 root = "{0}/root"
@@ -54,7 +56,7 @@ def image() -> bytes:
         return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(content), **more}
 
     busybox = Path(shutil.which("busybox") or "/bin/busybox").read_bytes()
-    layer = described("layer.v1.tar", _tar({f"bin/{applet}": busybox for applet in APPLETS}))
+    layer = described("layer.v1.tar", _tar({f"bin/{applet}": busybox for applet in APPLETS} | {"etc/passwd": PASSWD, "etc/group": GROUP}))
     what = {"architecture": _ARCHITECTURES[platform.machine()], "os": "linux", "config": {"Env": ["PATH=/bin"]}}
     config = described("config.v1+json", json.dumps(what | {"rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}}).encode())
     manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": [layer]}

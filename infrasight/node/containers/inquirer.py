@@ -49,6 +49,8 @@ class Inquirer(Actor):
         self._places = {str(place.socket): place for place in places}
         self._stopping = asyncio.Event()
         self._telling: dict[str, Runtime] = {}
+        self._alive: dict[str, set[bytes]] = {name: set() for name in self._places}
+        """Containers that each runtime has told of and not said to have ended, by its socket."""
         self.failures: dict[str, int] = dict.fromkeys(self._places, 0)
         """Times that a runtime was there and failed us."""
 
@@ -106,20 +108,29 @@ class Inquirer(Actor):
         return heard
 
     async def _listen(self, name: str, runtime: Runtime) -> None:
+        unheard_of = self._alive[name].copy()
         async with aclosing(runtime.containers()) as told:
             async for news in told:
                 if news is None:
                     log.warning("infrasight node: containers are told of by %s", name)
                     self._telling[name] = runtime
                     self._tell_of()
+                    for id in unheard_of:  # they ended while nobody listened
+                        await self._end(name, id, runtime)
                 elif news[1] is None:
-                    if (facts := self._containers.end(news[0])) is not None:
-                        await self._tell(news[0], facts, ENDED, runtime)
+                    await self._end(name, news[0], runtime)
                 else:
+                    unheard_of.discard(news[0])
+                    self._alive[name].add(news[0])
                     is_news = self._containers.learn(news[0], news[1])
                     await self._place(news[0], news[1].cgroup, runtime)
                     if is_news:
                         await self._tell(news[0], news[1], LEARNED, runtime)
+
+    async def _end(self, name: str, id: bytes, runtime: Runtime) -> None:
+        self._alive[name].discard(id)
+        if (facts := self._containers.end(id)) is not None:
+            await self._tell(id, facts, ENDED, runtime)
 
     async def _tell(self, id: bytes, facts: Facts, state: bytes, runtime: Runtime) -> None:
         await self._outbox.put(row(self._node, owned(id, facts, _name(runtime)), facts, state, time.time_ns()))

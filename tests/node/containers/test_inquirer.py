@@ -156,3 +156,18 @@ async def test_what_is_news_is_sent_on_as_rows(tmp_path: Path) -> None:
     told = [(row["container_id"], row["image"] == b"another", row["state"]) for row in rows]
     assert told == [(b"new", False, b"learned"), (b"new", True, b"learned"), (b"new", True, b"ended")]
     assert set(TOLD) < rows[0].keys()
+
+
+async def test_one_that_ended_while_nobody_listened(tmp_path: Path) -> None:
+    fake, socket = FakeContainerd(), tmp_path / "s"
+    for id in ("stays", "goes"):
+        fake.spaces["default"][id] = container(id)
+    async with listening(fake, socket), asking(socket) as (inquirer, _):
+        await until(lambda: inquirer.connected[str(socket)])
+        assert {row["state"] for row in sent(inquirer)} == {b"learned"}
+        del fake.spaces["default"]["goes"]
+        fake.end_streams()
+        await until(lambda: inquirer.failures[str(socket)] == 1)
+        rows: list[dict[str, Any]] = []
+        await until(lambda: bool(rows) or bool(rows.extend(sent(inquirer))))
+    assert [(row["container_id"], row["state"]) for row in rows] == [(b"goes", b"ended")]
