@@ -29,6 +29,22 @@ static __always_inline struct process *process_compose(u64 task, u32 action)
     return record;
 }
 
+/* Mount namespaces in which a program has been executed. */
+BPF_TABLE("lru_hash", u32, u8, process_mount_namespaces, MOUNT_NAMESPACES_REMEMBERED);
+
+/*
+ * A program that is executed in a mount namespace for the first time wakes up the reader: who is in there is called by files that can be read as long as
+ * somebody is.
+ */
+static __always_inline u64 exec_wakeup(u32 mount_ns)
+{
+    u8 met = 1;
+    if (process_mount_namespaces.lookup(&mount_ns))
+        return process_wakeup();
+    process_mount_namespaces.update(&mount_ns, &met);
+    return BPF_RB_FORCE_WAKEUP;
+}
+
 /* The current process, its program and its working directory; whether there was room. */
 static __always_inline bool process_tell(u32 action, struct place file, struct place cwd)
 {
@@ -40,7 +56,7 @@ static __always_inline bool process_tell(u32 action, struct place file, struct p
         record->cut |= 1;
     if (!walk(record->cwd, sizeof(record->cwd), &record->cwd_len, cwd, PROCESS_STEPS))
         record->cut |= 2;
-    process_ring.ringbuf_submit(record, process_wakeup());
+    process_ring.ringbuf_submit(record, action == EXEC ? exec_wakeup(record->mount_ns) : process_wakeup());
     return true;
 }
 
