@@ -32,14 +32,13 @@ from infrasight.node.columns import (
     strings,
 )
 from infrasight.node.containers.cgroups import Cgroups
-from infrasight.node.containers.columns import contained
+from infrasight.node.containers.columns import Contained
 from infrasight.node.containers.containment import Container
 from infrasight.node.containers.table import Containers
 from infrasight.node.flow import Batch, Drain, Loss
 from infrasight.node.growth import Growth, counters
 from infrasight.node.identity import Identity
 from infrasight.node.names.answers import Answers
-from infrasight.node.names.inside import Inside
 from infrasight.node.names.namespaces import Namespaces
 from infrasight.node.names.reverse import ReverseNames
 from infrasight.node.names.users import Names
@@ -66,6 +65,10 @@ _HEAD = ("start_ns", "pid", "exec_id", "cgroup_id", "enter_ns", "uid", "gid", "c
 """Members of a record that say who did it, and when."""
 _EXEC_MIX, _CGROUP_MIX = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 """Odd constants (MurmurHash3), so that process ids, counts of programs and cgroups do not meet in a sum."""
+
+
+def _digits(number: int) -> bytes:
+    return str(number).encode()
 
 
 def _number_or(names: Mapping[int, str]) -> Callable[[int], bytes]:
@@ -168,6 +171,7 @@ class Enricher(Actor):
     ) -> None:
         self._inbox, self._outbox = inbox, outbox
         self.containers = Containers() if containers is None else containers
+        self._contained = Contained(self.containers)
         self._made: list[Container] = []
         self._node = node.encode()
         self._identity = Identity(node, boot)
@@ -330,7 +334,7 @@ class Enricher(Actor):
             "exe": distinct.name(exes),
             "cwd": named(records["cwd_key"], self.processes.directory),
             "tty": named(records["tty"], terminal),
-            **contained(distinct, [self.cgroups.find(cgroup_id) for cgroup_id in cgroup_ids[first].tolist()], self.containers),
+            **self._where(distinct, cgroup_ids[first]),
         }
 
     def _called(self, records: Records, distinct: Distinct, found: list[Process]) -> Who:
@@ -338,23 +342,24 @@ class Enricher(Actor):
         if not any(process.mount_ns for process in found):
             return {"user": named(records["uid"], self._users.name), "group": named(records["gid"], self._groups.name)}
         pids = {process.mount_ns: process.pid for process in found}
-        inside = [self.namespaces.find(*each) if each[0] else None for each in pids.items()]
         places = {namespace: place for place, namespace in enumerate(pids)}
         upper = np.array([places[process.mount_ns] for process in found], np.uint64)[distinct.codes] << np.uint64(32)
-
-        def name_of(host: Names, told: Callable[[Inside, int], bytes], own: int) -> Callable[[int], bytes]:
-            def name(key: int) -> bytes:
-                place, number = key >> 32, key & 0xFFFFFFFF
-                there = inside[place]
-                return host.name(number) if place == own else str(number).encode() if there is None else told(there, number)
-
-            return name
-
-        own = places.get(0, -1)
+        there = [self.namespaces.find(*each) if each[0] else None for each in pids.items()]
+        users = [_digits if inside is None else inside.user for inside in there]
+        groups = [_digits if inside is None else inside.group for inside in there]
+        if 0 in places:
+            users[places[0]], groups[places[0]] = self._users.name, self._groups.name
         return {
-            "user": named(upper | records["uid"], name_of(self._users, Inside.user, own)),
-            "group": named(upper | records["gid"], name_of(self._groups, Inside.group, own)),
+            "user": named(upper | records["uid"], lambda key: users[key >> 32](key & 0xFFFFFFFF)),
+            "group": named(upper | records["gid"], lambda key: groups[key >> 32](key & 0xFFFFFFFF)),
         }
+
+    def _where(self, distinct: Distinct, cgroup_ids: npt.NDArray[np.uint64]) -> Who:
+        """In which containers: `cgroup_ids` (k,) are those of the distinct values of the rows. In the order of their numbers, so that the same ones
+        are met again."""
+        ids, places = np.unique(cgroup_ids, return_inverse=True)
+        here = Distinct(places.astype(np.int32)[distinct.codes], [])
+        return self._contained.columns(here, [self.cgroups.find(id) for id in ids.tolist()])
 
     def _losses(self, losses: list[Loss]) -> Batch:
         columns = {

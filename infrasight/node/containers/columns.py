@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from infrasight.node.columns import Distinct, constant, numbers
+from infrasight.node.columns import Distinct, constant, numbers, numbers_of
 from infrasight.node.containers.containment import Container
 from infrasight.node.containers.table import Containers
 from infrasight.runtimes import Facts
@@ -15,6 +16,7 @@ from infrasight.schema import Type
 from infrasight.schema.arrow import TYPES
 
 _NOTHING = Facts()
+_WIDTHS: dict[pa.DataType, type[np.generic]] = {TYPES[Type.TIME]: np.int64, TYPES[Type.BOOL]: np.uint8}
 _BY_PATH = {"container_id": "id", "container_runtime": "runtime", "pod_uid": "pod_uid"}
 """Columns, and what the path of a cgroup tells."""
 _BY_RUNTIME = {"container_name": "name", "image": "image", "image_digest": "image_digest", "pod_name": "pod_name", "pod_namespace": "pod_namespace"}
@@ -22,18 +24,40 @@ _BY_RUNTIME = {"container_name": "name", "image": "image", "image_digest": "imag
 _NAMES = (*_BY_PATH, *_BY_RUNTIME, "container_labels", "identity")
 
 
-def contained(distinct: Distinct, inside: Sequence[Container], containers: Containers) -> dict[str, pa.Array]:
-    """The columns (n,), where `inside` (k,) is where each distinct value of the rows was."""
-    if not any(container.id or container.pod_uid for container in inside):
-        nothing = constant(b"", len(distinct.codes))
-        return dict.fromkeys(_NAMES, nothing) | _numbers(distinct, [_NOTHING] * len(inside))
-    found = [containers.find(container.id) if container.id else None for container in inside]
-    facts = [each or _NOTHING for each in found]
-    return {
-        **whose(distinct, inside),
-        **told(distinct, facts),
-        "identity": distinct.name([_known(containers, *each) for each in zip(inside, found, strict=True)]),
-    }
+class Contained:
+    """Makes the columns, and remembers what it made them of: from one batch to the next the same containers do something, mostly."""
+
+    def __init__(self, containers: Containers) -> None:
+        self._containers = containers
+        self._inside: Sequence[Container] = ()
+        self._found: Sequence[Facts | None] = ()
+        self._known: list[bytes] = []
+        self._made: dict[str, pa.Array] = {}
+
+    def columns(self, distinct: Distinct, inside: Sequence[Container]) -> dict[str, pa.Array]:
+        """The columns (n,), where `inside` (k,) is where each distinct value of the rows was."""
+        if not any(container.id or container.pod_uid for container in inside):
+            nothing = constant(b"", len(distinct.codes))
+            return dict.fromkeys(_NAMES, nothing) | _numbers(distinct, [_NOTHING] * len(inside))
+        containers = self._containers
+        found = [containers.find(container.id) if container.id else None for container in inside]
+        known = [_known(containers, *each) for each in zip(inside, found, strict=True)]
+        if (inside, found, known) != (self._inside, self._found, self._known):
+            self._inside, self._found, self._known, self._made = inside, found, known, _columns(inside, found, known)
+        return {name: _repeated(column, distinct.codes) for name, column in self._made.items()}
+
+
+def _columns(inside: Sequence[Container], found: Sequence[Facts | None], known: Sequence[bytes]) -> dict[str, pa.Array]:
+    """The columns (k,)."""
+    each = Distinct(np.arange(len(inside), dtype=np.int32), inside)
+    return {**whose(each, inside), **told(each, [facts or _NOTHING for facts in found]), "identity": each.name(known)}
+
+
+def _repeated(column: pa.Array, codes: npt.NDArray[np.int32]) -> pa.Array:
+    """The value of the column (k,) that each code (n,) stands for."""
+    if isinstance(column, pa.DictionaryArray):
+        return pa.DictionaryArray.from_arrays(numbers(numbers_of(column.indices, np.int32)[codes], pa.int32()), column.dictionary)
+    return numbers(numbers_of(column, _WIDTHS[column.type])[codes], column.type)
 
 
 def whose(distinct: Distinct, inside: Sequence[Container]) -> dict[str, pa.Array]:

@@ -39,6 +39,10 @@ Mapped = tuple[tuple[int, int, int], ...]
 """A user namespace's ids: the first inside, the first outside, how many."""
 
 
+SAME: Mapped = ((0, 0, 2**32 - 1),)
+"""Where there is no other user namespace."""
+
+
 class _How(ctypes.Structure):
     """struct open_how."""
 
@@ -82,8 +86,11 @@ class Inside:
 
 
 def _name(number: int, mapped: Mapped, names: Mapping[int, bytes]) -> bytes:
-    inside = next((first + number - outside for first, outside, count in mapped if outside <= number < outside + count), None)
-    name = None if inside is None else names.get(inside)
+    if mapped is SAME:
+        name = names.get(number)
+    else:
+        inside = (first + number - outside for first, outside, count in mapped if outside <= number < outside + count)
+        name = names.get(next(inside, -1))
     return str(number).encode() if name is None else name
 
 
@@ -157,4 +164,5 @@ def _content(path: str, most: int = FILE_BYTES_MAX) -> bytes:
 def _map(process: int, name: str) -> Mapped:
     with _opened(name, os.O_RDONLY, process) as file:
         lines = os.read(file, _MAP_BYTES_MAX).splitlines()
-    return tuple((int(first), int(outside), int(count)) for first, outside, count in map(bytes.split, lines))
+    mapped = tuple((int(first), int(outside), int(count)) for first, outside, count in map(bytes.split, lines))
+    return SAME if mapped == SAME else mapped

@@ -46,6 +46,7 @@ class _Known:
     inside: Inside | None = None
     """None: nothing could be read yet."""
     looked_s: float = -CHECK_EVERY_S
+    """When it was last asked to be looked into."""
     looking: bool = False
     pids: list[int] = field(default_factory=list)
     """To be tried, the latest last."""
@@ -140,10 +141,12 @@ class Namespaces:
 
     def _ask(self, namespace: int, known: _Known, pid: int) -> None:
         known.pids = [*(each for each in known.pids if each != pid), pid][-PIDS_MAX:]
+        known.looked_s = self._clock()
         self._waiting[namespace] = None
         while len(self._waiting) > WAITING_MAX:
             self._awaited.discard(self._waiting.popitem(last=False)[0])
-        self._go_on()
+        if self.looking < AT_ONCE:
+            self._go_on()
 
     def _go_on(self) -> None:
         """Have as many looked into as may be at once; never one twice at the same time."""
@@ -157,8 +160,7 @@ class Namespaces:
             del self._waiting[namespace]
             if known is None:
                 continue
-            known.looking, known.looked_s, pids = True, self._clock(), known.pids
-            known.pids = []
+            known.looking, pids, known.pids = True, known.pids, []
             self.looking += 1
             # Not a pool's: a thread that hangs in somebody's file system must not keep the node from ending.
             threading.Thread(target=self._work, args=(loop, namespace, pids, known.inside), name="names", daemon=True).start()
