@@ -58,8 +58,8 @@ WHO: tuple[Column, ...] = (
     Column("ppid", Type.U32, 5, "Process id of the parent at that time.", codec="ZSTD(1)"),
     Column("uid", Type.U32, 6, "Real user id.", codec="ZSTD(1)"),
     Column("gid", Type.U32, 7, "Real group id.", codec="ZSTD(1)"),
-    Column("user", Type.NAME, 8, "Name of the user, or the number when it has none."),
-    Column("group", Type.NAME, 9, "Name of the group, or the number when it has none."),
+    Column("user", Type.NAME, 8, "Name of the user where the process is, or the number when it has none (docs/IDENTITY.md)."),
+    Column("group", Type.NAME, 9, "Name of the group where the process is, or the number when it has none."),
     Column("comm", Type.NAME, 10, "Name of the thread (15 bytes at most); after a successful exec, the new one."),
     Column("ns_pid", Type.U32, 11, "Process id as seen inside its own pid namespace.", codec="ZSTD(1)"),
     Column(

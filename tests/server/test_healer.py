@@ -115,6 +115,17 @@ async def test_what_is_known_is_healed_kind_by_kind() -> None:
     assert healer.waiting == 0
 
 
+async def test_a_clock_that_is_years_ahead_hides_nothing() -> None:
+    store = Knowing(A, B)
+    async with healing(store) as healer:
+        healer.notes.put_nowait(Note("open", frozenset({A}), NOW_NS, 2**63 - 1, True))
+        healer.notes.put_nowait(Note("open", frozenset({B}), NOW_NS, NOW_NS, True))
+        await eventually(lambda: healer.healed == 2)
+    ((_, _, since_ns, until_ns),) = store.healings
+    assert since_ns == NOW_NS
+    assert until_ns <= time.time_ns() + module._DAY_NS
+
+
 async def test_what_is_not_known_waits_until_it_is_told_of() -> None:
     """It is asked about once, not at each round."""
     store = Knowing()

@@ -159,12 +159,12 @@ class Accept(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -472,12 +472,12 @@ class Bind(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -707,12 +707,12 @@ class Bpf(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -917,12 +917,12 @@ class Capset(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -1127,12 +1127,12 @@ class Chmod(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -1347,12 +1347,12 @@ class Chroot(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -1562,12 +1562,12 @@ class Connect(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -1887,12 +1887,12 @@ class Dns(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -2137,12 +2137,12 @@ class Dup(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -2492,12 +2492,12 @@ class Execve(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -2747,12 +2747,12 @@ class IoUringSetup(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -2974,12 +2974,12 @@ class Link(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -3189,12 +3189,12 @@ class Listen(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -3459,12 +3459,12 @@ class MemfdCreate(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -3659,12 +3659,12 @@ class Mkdir(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -3864,12 +3864,12 @@ class Mmap(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -4089,12 +4089,12 @@ class Module(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -4314,12 +4314,12 @@ class Mount(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -4574,12 +4574,12 @@ class Mprotect(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -4823,12 +4823,12 @@ class Open(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -5038,12 +5038,12 @@ class Process(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -5233,12 +5233,12 @@ class ProcessVm(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -5448,12 +5448,12 @@ class Ptrace(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -5679,12 +5679,12 @@ class Rename(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -5894,12 +5894,12 @@ class Resource(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -6149,12 +6149,12 @@ class Setid(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -6379,12 +6379,12 @@ class Setns(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -6635,12 +6635,12 @@ class Socket(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -6954,12 +6954,12 @@ class Symlink(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -7159,12 +7159,12 @@ class SyscallFreq(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -7364,12 +7364,12 @@ class Umount(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -7569,12 +7569,12 @@ class Unlink(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -7774,12 +7774,12 @@ class Unshare(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -7969,12 +7969,12 @@ class Userfaultfd(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
