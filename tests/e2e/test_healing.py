@@ -76,6 +76,7 @@ def test_a_runtime_that_hangs(containerd: Containerd, tmp_path: Path, monkeypatc
             assert system.wait_for_count(f"SELECT count() FROM ({execs})", 2) == 2
             for kind in ("execve", "open", "process"):
                 wait_for(system, name, "complete", kind)
+            assert system.wait_for_count(f"SELECT count() FROM container WHERE container_id = '{name}'", 2, within_s=40) == 2
             told = system.query(f"SELECT state, image, container_labels FROM container WHERE container_id = '{name}' ORDER BY ts")
             assert [(row["state"], row["image"]) for row in told] == [("learned", IMAGE), ("ended", IMAGE)]
             assert f"called={name}" in told[0]["container_labels"]
