@@ -41,7 +41,7 @@ class _Protocol(H2Protocol):
 
 
 class _Connecting(grpclib.client.Channel):
-    """grpclib's channel with a protocol of ours. `_protocol_factory` is private there: tests/wire proves that it works."""
+    """grpclib's channel with a protocol of ours. `_protocol_factory` is private there: tests/node/delivery proves that it works."""
 
     def _protocol_factory(self) -> H2Protocol:
         return _Protocol(grpclib.client.Handler(), self._config, self._h2_config)
