@@ -146,7 +146,7 @@ class Ingest(CollectorService, Actor):
 
 
 async def _whole(pieces: list[pa.RecordBatch]) -> pa.RecordBatch:
-    if sum(piece.nbytes for piece in pieces) <= _DECODED_AT_ONCE:
+    if len(pieces) == 1 or sum(piece.nbytes for piece in pieces) <= _DECODED_AT_ONCE:
         return join(pieces)
     return await asyncio.to_thread(join, pieces)
 

@@ -52,7 +52,7 @@ class Delivery:
     @functools.cached_property
     def nbytes(self) -> int:
         """What it holds in memory, at most."""
-        return int(self.batch.nbytes)
+        return int(self.batch.get_total_buffer_size())
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class News:
     def nbytes(self) -> int:
         """What it holds in memory, at most."""
         whole = self.delivery.batch if self.delivery else None
-        return sum(int(batch.nbytes) for batch in (self.rows, whole if whole is not self.rows else None) if batch)
+        return sum(int(batch.get_total_buffer_size()) for batch in (self.rows, whole if whole is not self.rows else None) if batch)
 
 
 @dataclass(eq=False)
@@ -84,7 +84,7 @@ class Growing:
     def add(self, piece: pa.RecordBatch) -> None:
         self.pieces.append(piece)
         self.rows += piece.num_rows
-        self.bytes += int(piece.nbytes)
+        self.bytes += int(piece.get_total_buffer_size())
 
 
 class Session:

@@ -44,33 +44,35 @@ def decode(kind: str, payload: bytes, *, max_rows: int = MAX_ROWS, max_bytes: in
     if kind not in KINDS:
         raise InvalidBatch(f"there is no event kind {kind[:64]!r}")
     try:
-        _weigh(kind, payload, max_rows, max_bytes)
-        return _read(kind, payload)
+        nulls = _weigh(kind, payload, max_rows, max_bytes)
+        return _read(kind, payload, nulls)
     except (pa.ArrowException, ValueError, OSError, struct.error, OverflowError, MemoryError, StopIteration) as error:
         raise InvalidBatch(f"not an Arrow stream of {kind}: {_one_line(error)}") from None
 
 
-def _read(kind: str, payload: bytes) -> pa.RecordBatch:
+def _read(kind: str, payload: bytes, nulls: bool) -> pa.RecordBatch:
     with pa.ipc.open_stream(payload, options=_READ) as reader:
         if not reader.schema.equals(arrow_schema(kind), check_metadata=True):
             raise InvalidBatch(f"the columns are not those of {kind}: {_difference(reader.schema, arrow_schema(kind))}")
         batch = reader.read_next_batch()
     batch.validate(full=True)
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if _has_null(column):
-            raise InvalidBatch(f"{kind}.{name} has nulls")
+    if nulls:
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if _has_null(column):
+                raise InvalidBatch(f"{kind}.{name} has nulls")
     return batch
 
 
-def _weigh(kind: str, payload: bytes, max_rows: int, max_bytes: int) -> None:
+def _weigh(kind: str, payload: bytes, max_rows: int, max_bytes: int) -> bool:
     """Check, without decompressing, that there is one schema, one batch, at most one dictionary a column, and that all of it is within
-    bounds."""
-    total, batches, dictionaries = 0, 0, 0
+    bounds. Whether there may be nulls: Arrow takes the counts in the metadata for true."""
+    total, batches, dictionaries, nulls = 0, 0, 0, False
     messages = pa.ipc.MessageReader.open_stream(payload)
     messages.read_next_message()
     for message in messages:
-        rows, size = sizes(message)
+        rows, size, has_nulls = sizes(message)
         total += size
+        nulls |= has_nulls
         batches += message.type == "record batch"
         dictionaries += message.type == "dictionary"
         if rows < 0 or rows > max_rows:
@@ -79,6 +81,7 @@ def _weigh(kind: str, payload: bytes, max_rows: int, max_bytes: int) -> None:
             raise InvalidBatch(f"{kind}: more than {max_bytes} bytes when decompressed")
     if batches != 1 or dictionaries > len(KINDS[kind].columns):
         raise InvalidBatch(f"{kind}: {batches} batches and {dictionaries} dictionaries in one payload")
+    return nulls
 
 
 def _has_null(column: pa.Array) -> bool:
