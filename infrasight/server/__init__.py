@@ -10,6 +10,7 @@ here: how bytes travel (wire/), how ClickHouse is spoken to (store/), what an ev
     graph.py      the actors and edges above
     session.py    one node's stream: its hello, its unacknowledged batches
     ingest.py     streams in, deliveries out
+    budget.py     bytes that may be in use at a time
     router.py     a delivery to everyone who needs it
     writer.py     deliveries into the store, acknowledged afterwards; joining.py finds those that are stored together
     live.py       subscriptions; filters.py decides which rows pass

@@ -31,15 +31,16 @@ LIVE_BYTES = 32 << 20
 class Server:
     """Everything in a server but its sockets and its store's life. `services` go to a GrpcServer, `graph` to a Supervisor."""
 
-    def __init__(self, store: Store, *, ingest_bytes: int = 64 << 20) -> None:
-        """`ingest_bytes` bounds what waits for the store: half of it before the router, a quarter behind, a quarter in the writer's hands."""
+    def __init__(self, store: Store, *, ingest_bytes: int = 64 << 20, decoding_bytes: int = 64 << 20) -> None:
+        """`ingest_bytes` bounds what waits for the store: half of it before the router, a quarter behind, a quarter in the writer's hands;
+        `decoding_bytes` what is being decoded before that."""
         arrived: Mailbox[News] = _mailbox("ingest to router", ingest_bytes // 2, WhenFull.BLOCK)
         to_store: Mailbox[Delivery] = _mailbox("router to writer", ingest_bytes // 4, WhenFull.BLOCK)
         to_live: Mailbox[News] = _mailbox("router to live", LIVE_BYTES, WhenFull.DROP_OLDEST)
         self.store = store
         self.nodes = Nodes()
         self.live = Live(to_live)
-        self.ingest = Ingest(arrived, self.nodes, self.live)
+        self.ingest = Ingest(arrived, self.nodes, self.live, decoding_bytes=decoding_bytes)
         self.router = Router(arrived, to_store, to_live, wanted=self.live.wanted)
         self.writer = Writer(to_store, store, hold_bytes=max(1, ingest_bytes // 4))
         self.graph = Graph(

@@ -32,8 +32,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     if settings.nice is not None:
         take_precedence(settings.nice)  # before the store starts its threads
     store = open_store(settings.store)
-    server = Server(store, ingest_bytes=settings.ingest_bytes)
-    grpc = GrpcServer(server.services, settings.server_addr, settings.server_port, insecure_listen=settings.insecure_listen)
+    server = Server(store, ingest_bytes=settings.ingest_bytes, decoding_bytes=settings.decoding_bytes)
+    address = settings.server_addr, settings.server_port
+    grpc = GrpcServer(server.services, *address, insecure_listen=settings.insecure_listen, limits=settings.limits())
     supervisor = Supervisor(server.graph)
     async with _opened(store):
         try:

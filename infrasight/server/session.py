@@ -121,9 +121,14 @@ class Session:
             raise InvalidRequest(f"batch {message.seq} is of {growing.kind[:64]!r}, and now of {message.kind[:64]!r}")
         if message.more:
             self._growing[message.seq] = growing
-        if len(self._growing) > MAX_GROWING or sum(each.bytes for each in self._growing.values()) > MAX_GROWING_BYTES:
+        if len(self._growing) > MAX_GROWING or self.growing_bytes > MAX_GROWING_BYTES:
             raise InvalidRequest(f"more than {MAX_GROWING} batches or {MAX_GROWING_BYTES >> 20} MiB have begun and not ended")
         return growing
+
+    @property
+    def growing_bytes(self) -> int:
+        """What has come of batches that have not ended, in memory."""
+        return sum(each.bytes for each in self._growing.values())
 
     def watch(self, watched: bool) -> None:
         """Somebody watches from now on, or nobody does: to be told to the node, once it listens."""

@@ -6,6 +6,7 @@ making both safe against whatever comes from the other side. Does not belong her
     codec.py, flat.py   a batch as an Arrow IPC stream, and decoding one that a stranger made
     events.py           rows of a batch as typed messages
     framing.py          gRPC messages from a stranger, bounded
+    limits.py           what one client may cost a server
     strict.py           protobuf from a stranger
     service.py          a gRPC service's base class and the stream its methods get
     server.py           a listening gRPC server that survives anything and drains before it closes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from typing import Any
 
@@ -15,8 +16,9 @@ _PREFIX = struct.Struct(">BI")
 """Before each message: whether it is compressed, and its length in bytes."""
 
 
-async def read_message(stream: grpclib.protocol.Stream, max_bytes: int) -> bytes | None:
-    """The bytes of the next message, None at the end. InvalidRequest when it is longer than `max_bytes`, compressed or cut off."""
+async def read_message(stream: grpclib.protocol.Stream, max_bytes: int, within_s: float | None = None) -> bytes | None:
+    """The bytes of the next message, None at the end. InvalidRequest when it is longer than `max_bytes`, compressed or cut off, or when the rest of
+    it has not come `within_s` after its length."""
     prefix = await _read(stream, _PREFIX.size)
     if not prefix:
         return None
@@ -25,7 +27,11 @@ async def read_message(stream: grpclib.protocol.Stream, max_bytes: int) -> bytes
         raise InvalidRequest("compressed gRPC messages are not taken")
     if length > max_bytes:
         raise InvalidRequest(f"a message of {length} bytes: at most {max_bytes} are taken")
-    body = await _read(stream, length)
+    try:
+        async with asyncio.timeout(within_s):
+            body = await _read(stream, length)
+    except TimeoutError:
+        raise InvalidRequest(f"a message of {length} bytes has not come within {within_s:g} s") from None
     if len(body) != length:
         raise InvalidRequest("a message is cut off")
     return body

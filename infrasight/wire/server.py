@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
+import socket
+import time
 from binascii import Error as Base64Error
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import grpclib.server
 from grpclib.config import Configuration
 from grpclib.metadata import decode_metadata
-from grpclib.protocol import H2Protocol
+from grpclib.protocol import H2Protocol, UnackedData
 from h2.errors import ErrorCodes
-from h2.exceptions import ProtocolError
+from h2.events import RequestReceived
+from h2.exceptions import H2Error, ProtocolError
 from h2.settings import SettingCodes
 
 from infrasight.errors import CannotListen
 from infrasight.wire.framing import Encoder
+from infrasight.wire.limits import Excess, Frames, Limits, Peers, within_files
 from infrasight.wire.service import Service
 from infrasight.wire.status import in_words
 
 log = logging.getLogger(__name__)
-MAX_CONNECTIONS = 1024
-"""Open connections; one more is closed at once."""
-
 FRAME_BYTES = 1 << 18
 """Of one HTTP/2 frame that a client may send. The default of 16 KiB makes a batch dozens of frames, each of which costs h2 40 us."""
 _WINDOWS = Configuration(http2_connection_window_size=8 << 20, http2_stream_window_size=4 << 20)
+HOUSEKEEPING_S = 1.0
+CHECK_BYTES = 16 << 20
+"""Received on all connections together between two looks at what they hold."""
+_KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4}
+"""A peer that is gone without a word is found out within two minutes."""
 """What clients may send before we read it, in bytes: one stream that is made to wait leaves room for another call."""
 
 
@@ -45,11 +52,19 @@ class GrpcServer:
     """Serves `services` on `host` and `port` (0: any free one).
 
     `refused` counts by reason what was malformed: `http2` (bytes that are no HTTP/2), `headers` (a request without sound headers),
-    `message` (a gRPC message that is too long, cut off or not the protobuf it should be) and `connections` (beyond MAX_CONNECTIONS);
-    services add reasons of their own (`batch`).
+    `message` (a gRPC message that is too long, late, cut off or not the protobuf it should be); of what is too much `connections`, `streams`,
+    `flood` (frames that bring nothing), `slow` (no call in time) and `memory`; services add reasons of their own (`batch`).
     """
 
-    def __init__(self, services: Sequence[Service], host: str = "127.0.0.1", port: int = 0, *, insecure_listen: bool = False) -> None:
+    def __init__(
+        self,
+        services: Sequence[Service],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        insecure_listen: bool = False,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+    ) -> None:
         """CannotListen for a `host` that other machines reach, unless `insecure_listen`: nothing is encrypted and anybody may ask
         anything."""
         if not insecure_listen and not is_loopback(host):
@@ -57,8 +72,9 @@ class GrpcServer:
         self.host = host
         self.port = port
         self.refused: Counter[str] = Counter()
+        self.limits = limits
         for service in services:
-            service.refused = self.refused
+            service.refused, service.limits = self.refused, limits
         self._services = services
         self._server: _Server | None = None
 
@@ -66,9 +82,9 @@ class GrpcServer:
         """Listen, and return the port. CannotListen when that fails."""
         for name in ("grpclib.server", "grpclib.protocol"):
             logging.getLogger(name).addFilter(_quietly)
-        self._server = _Server(self._services, self.refused)
+        self._server = _Server(self._services, self.refused, within_files(self.limits))
         try:
-            await self._server.start(self.host, self.port)
+            await self._server.start(self.host, self.port, backlog=1024)
         except (OSError, OverflowError) as error:
             self._server = None
             raise CannotListen(f"cannot listen on {self.host}:{self.port}: {in_words(error)}") from None
@@ -102,9 +118,13 @@ class _Server(grpclib.server.Server):
     """grpclib's server with protocols and handlers of ours. `_protocol_factory` and `_server` are private there: tests/wire proves that
     they work."""
 
-    def __init__(self, services: Sequence[Service], refused: Counter[str]) -> None:
+    def __init__(self, services: Sequence[Service], refused: Counter[str], limits: Limits) -> None:
         super().__init__(services, codec=Encoder(), config=_WINDOWS)
         self.refused = refused
+        self.limits = limits
+        self.peers = Peers(limits)
+        self._unchecked_bytes = 0
+        self._housekeeping: asyncio.TimerHandle | None = None
         self.draining = False
         self.protocols: set[_Protocol] = set()
 
@@ -120,10 +140,40 @@ class _Server(grpclib.server.Server):
     def calls(self) -> set[asyncio.Task[None]]:
         return {task for handler in self._handlers for task in handler._tasks.values() if not task.done()}
 
+    def received(self, size: int) -> None:
+        """So many bytes came: what lies about unread is looked at now and then, and once a second, when anything comes or not."""
+        self._unchecked_bytes += size
+        if self._unchecked_bytes >= CHECK_BYTES:
+            self._check_held()
+        if self._housekeeping is None:
+            self._housekeeping = asyncio.get_running_loop().call_later(HOUSEKEEPING_S, self._keep_house)
+
+    def _keep_house(self) -> None:
+        """End connections that have had their time. It goes on for as long as there are any."""
+        self._housekeeping = None
+        now = time.monotonic()
+        for protocol in tuple(self.protocols):
+            protocol.end_if_over(now)
+        self._check_held()
+        if self.protocols:
+            self._housekeeping = asyncio.get_running_loop().call_later(HOUSEKEEPING_S, self._keep_house)
+
+    def _check_held(self) -> None:
+        self._unchecked_bytes = 0
+        held = sorted(((protocol.held_bytes(), id(protocol), protocol) for protocol in self.protocols), reverse=True)
+        total = sum(size for size, *_ in held)
+        for size, _, protocol in held:
+            if total <= self.limits.received_bytes:
+                return
+            protocol.refuse("memory")
+            total -= size
+
     def hang_up(self) -> None:
         """Close connections. Since Python 3.12, wait_closed waits for clients to leave, which idle ones never do."""
         for protocol in tuple(self.protocols):
             protocol.processor.close("the server is closed")
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
 
     def _protocol_factory(self) -> H2Protocol:
         self.__gc_step__()
@@ -140,13 +190,19 @@ class _Handler(grpclib.server.Handler):
         self._server = server
 
     def accept(self, stream: Any, headers: list[tuple[str, str]], release_stream: Callable[[], Any]) -> None:
-        if _sound(headers) and not self._server.draining:
+        reason = self._objection(headers)
+        if reason is None and not self._server.draining:
             super().accept(stream, headers, release_stream)
             return
-        if not self._server.draining:
-            self._server.refused["headers"] += 1
+        if reason is not None:
+            self._server.refused[reason] += 1
         stream.reset_nowait(ErrorCodes.REFUSED_STREAM)
         release_stream()
+
+    def _objection(self, headers: list[tuple[str, str]]) -> str | None:
+        if sum(not task.done() for task in self._tasks.values()) >= self._server.limits.streams:
+            return "streams"
+        return None if _sound(headers) else "headers"
 
     def cancel(self, stream: Any) -> None:
         if stream in self._tasks:  # it is not when the call ended and was swept away before its stream was reset
@@ -159,34 +215,92 @@ class _Protocol(H2Protocol):
     def __init__(self, server: _Server, handler: _Handler) -> None:
         super().__init__(handler, server._config, server._h2_config)
         self._owner = server
+        self._frames = Frames(lambda: (self.connection.data_sent, self.connection.messages_sent))
+        self._address = ""
+        self._busy_s = time.monotonic()
+        """When there was an open call last, or the connection was made."""
+        self._called = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.connection._connection.update_settings({SettingCodes.MAX_FRAME_SIZE: FRAME_BYTES})
-        self.connection.flush()
+        self._address = _address(transport)
         self._owner.protocols.add(self)
-        if len(self._owner.protocols) > MAX_CONNECTIONS:
-            self._refuse("connections")
+        if not self._owner.peers.enter(self._address):
+            self.refuse("connections")
+            return
+        _keep_alive(transport)
+        streams = self._owner.limits.streams
+        self.connection._connection.update_settings({SettingCodes.MAX_FRAME_SIZE: FRAME_BYTES, SettingCodes.MAX_CONCURRENT_STREAMS: streams})
+        self.connection.flush()
+        self._owner.received(0)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._owner.protocols.discard(self)
+        if self in self._owner.protocols:
+            self._owner.protocols.discard(self)
+            self._owner.peers.leave(self._address)
         super().connection_lost(exc)
 
+    def end_if_over(self, now: float) -> None:
+        """Close it when it has not made a call in time, or has none since long."""
+        if self.processor.streams:
+            self._busy_s, self._called = now, True
+        elif now - self._busy_s > (self._owner.limits.idle_s if self._called else self._owner.limits.first_call_s):
+            self.refuse("" if self._called else "slow")
+
+    def held_bytes(self) -> int:
+        """What has come and was not read yet."""
+        held = 0
+        for stream in self.processor.streams.values():
+            unread: Iterable[UnackedData] = stream.buffer._unacked._queue  # type: ignore[attr-defined]  # an asyncio.Queue's own
+            held += stream.buffer._acked_size + sum(each.data_size for each in unread)
+        return held
+
     def data_received(self, data: bytes) -> None:
+        if self.connection.is_closing():
+            return
         try:
+            self._frames.check(data)
             for event in self.connection.feed(data):
+                self._called = self._called or isinstance(event, RequestReceived)
                 self.processor.process(event)
             if not self.connection.is_closing():
                 self.connection.flush()
+            self._owner.received(len(data))
+        except Excess as excess:
+            self.refuse(str(excess))
         except ProtocolError:
-            self._refuse("http2")
+            self.refuse("http2")
         except Exception as error:  # noqa: BLE001 - grpclib raises anything at frames that it does not know
             log.debug("malformed HTTP/2: %r", error)
-            self._refuse("http2")
+            self.refuse("http2")
 
-    def _refuse(self, reason: str) -> None:
-        self._owner.refused[reason] += 1
+    def refuse(self, reason: str) -> None:
+        """Close it, with a word where that is possible; counted, unless `reason` is empty. What waits to be sent is given up: nobody may read it."""
+        if reason:
+            self._owner.refused[reason] += 1
+        if self.connection.is_closing():
+            return
+        with contextlib.suppress(H2Error):
+            self.connection._connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM if reason else ErrorCodes.NO_ERROR)
+            self.connection.flush()
+        transport = self.connection._transport
         self.processor.close("refused")
+        if transport.get_write_buffer_size():
+            transport.abort()
+
+
+def _address(transport: asyncio.BaseTransport) -> str:
+    """The peer's, without its port."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else "?"
+
+
+def _keep_alive(transport: asyncio.BaseTransport) -> None:
+    connected = transport.get_extra_info("socket")
+    if connected is not None and connected.family in (socket.AF_INET, socket.AF_INET6):
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE.items():
+            connected.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _sound(headers: list[tuple[str, str]]) -> bool:

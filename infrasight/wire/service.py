@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,6 +19,7 @@ from h2.exceptions import H2Error
 from infrasight.errors import Disconnected, InfraSightError, InvalidRequest
 from infrasight.wire._generated.infrasight.v1 import CollectorBase, EventsBase
 from infrasight.wire.framing import read_message
+from infrasight.wire.limits import Limits
 from infrasight.wire.status import to_grpc
 from infrasight.wire.strict import parse
 
@@ -29,10 +31,12 @@ log = logging.getLogger(__name__)
 class ServerStream(Generic[Request, Response]):
     """One call, as the method that serves it sees it."""
 
-    def __init__(self, stream: grpclib.server.Stream[Any, Any], request: type[Request], max_bytes: int) -> None:
+    def __init__(self, stream: grpclib.server.Stream[Any, Any], request: type[Request], max_bytes: int, limits: Limits) -> None:
         self._stream = stream
         self._request = request
         self._max_bytes = max_bytes
+        self._limits = limits
+        self._heard = False
 
     @property
     def peer(self) -> str:
@@ -41,9 +45,15 @@ class ServerStream(Generic[Request, Response]):
         return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "?"
 
     async def receive(self) -> Request | None:
-        """The next message, None when the other side will send no more. InvalidRequest when it is malformed or longer than the service
-        allows."""
-        data = await read_message(self._stream._stream, self._max_bytes)
+        """The next message, None when the other side will send no more. InvalidRequest when it is malformed, longer than the service allows, or late:
+        the first may not keep us waiting."""
+        first_within_s = None if self._heard else self._limits.first_call_s
+        try:
+            async with asyncio.timeout(first_within_s):
+                data = await read_message(self._stream._stream, self._max_bytes, self._limits.message_s)
+        except TimeoutError:
+            raise InvalidRequest(f"no message has come within {first_within_s:g} s") from None
+        self._heard = True
         return None if data is None else parse(data, self._request)
 
     async def request(self) -> Request:
@@ -54,9 +64,13 @@ class ServerStream(Generic[Request, Response]):
         return message
 
     async def send(self, message: Response | bytes) -> None:
-        """Send a message (bytes: one that is encoded already), waiting while the other side is slow. Disconnected when it is gone."""
+        """Send a message (bytes: one that is encoded already), waiting while the other side is slow. Disconnected when it is gone, or reads nothing
+        for too long."""
         try:
-            await self._stream.send_message(message)
+            async with asyncio.timeout(self._limits.message_s):
+                await self._stream.send_message(message)
+        except TimeoutError:
+            raise Disconnected(f"{self.peer} does not read what it is sent") from None
         except (H2Error, ConnectionError) as error:
             raise Disconnected(f"{self.peer} is gone: {error}") from None
 
@@ -66,6 +80,8 @@ class Service(abc.ABC):
 
     generated: ClassVar[type[ServiceBase]]
     max_message_bytes: ClassVar[int] = 256 << 10
+    limits: Limits = Limits()
+    """A GrpcServer gives its own."""
     refused: Counter[str]
     """Malformed calls; a GrpcServer has one counter for everything."""
 
@@ -84,7 +100,7 @@ class Service(abc.ABC):
         async def call(stream: grpclib.server.Stream[Any, Any]) -> None:
             try:
                 await stream.send_initial_metadata()  # at once: by this a client sees that we are here
-                await method(ServerStream(stream, handler.request_type, self.max_message_bytes))
+                await method(ServerStream(stream, handler.request_type, self.max_message_bytes, self.limits))
             except (TimeoutError, GRPCError, StreamTerminatedError):
                 raise
             except (H2Error, ConnectionError):
