@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infrasight.errors import CallFailed, Disconnected
-from infrasight.runtimes.facts import Digests, Facts, Told, facts_of
+from infrasight.runtimes.facts import Digests, Facts, Told, encoded, facts_of
 
 if TYPE_CHECKING:
     import aiohttp
@@ -100,7 +100,7 @@ class Docker:
             return b""
         digests = told.get("RepoDigests") if isinstance(told, dict) else None
         first = digests[0] if isinstance(digests, list) and digests else ""
-        return str(first).partition("@")[2].encode()
+        return encoded(str(first).partition("@")[2])
 
     async def _get(self, path: str, **params: str) -> Any:
         with self._translated():

@@ -38,26 +38,31 @@ Told = tuple[bytes, Facts | None]
 """A container's id and what it is; None when it is no more."""
 
 
+def encoded(text: str) -> bytes:
+    """UTF-8; what JSON can say and UTF-8 cannot (half of a surrogate pair) becomes a question mark."""
+    return text.encode(errors="replace")
+
+
 def facts_of(
     name: str, labels: Mapping[str, str], *, image: str, image_digest: bytes, created_ns: int, privileged: bool, cgroup: bytes = b""
 ) -> Facts:
     """With what labels say; `name` is the container's where they say none."""
     return Facts(
-        name=next((labels[label] for label in _NAMES if label in labels), name).encode(),
-        image=image.encode(),
+        name=encoded(next((labels[label] for label in _NAMES if label in labels), name)),
+        image=encoded(image),
         image_digest=image_digest,
         labels=labels_of(labels),
         created_ns=created_ns,
         privileged=privileged,
-        pod_name=labels.get(_POD_NAME, "").encode(),
-        pod_namespace=labels.get(_POD_NAMESPACE, "").encode(),
+        pod_name=encoded(labels.get(_POD_NAME, "")),
+        pod_namespace=encoded(labels.get(_POD_NAMESPACE, "")),
         cgroup=cgroup,
     )
 
 
 def labels_of(told: Mapping[str, str]) -> tuple[bytes, ...]:
     """Labels as facts have them: bounded, without NUL, by name."""
-    words = [f"{name}={value}".encode().replace(b"\0", b"") for name, value in sorted(told.items())]
+    words = [encoded(f"{name}={value}").replace(b"\0", b"") for name, value in sorted(told.items())]
     return tuple(word[:LABEL_BYTES_MAX] for word in words[:LABELS_MAX])
 
 

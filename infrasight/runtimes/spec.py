@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from infrasight.runtimes.facts import encoded
+
 _EVERYTHING = "CAP_SYS_ADMIN"
 
 
@@ -26,7 +28,7 @@ def read(spec: bytes) -> Spec:
     except (ValueError, RecursionError):
         return Spec()
     path = _inside(told, "linux").get("cgroupsPath")
-    return Spec(_is_privileged(told), path.encode() if isinstance(path, str) and path.startswith("/") else b"")
+    return Spec(_is_privileged(told), encoded(path) if isinstance(path, str) and path.startswith("/") else b"")
 
 
 def _is_privileged(told: Any) -> bool:

@@ -44,7 +44,8 @@ async def test_who_gives_up_waiting_leaves_nothing_behind(granted: bool) -> None
     budget = Budget(10)
     held = budget.hold(10)
     await held.__aenter__()
-    waiting = [asyncio.create_task(budget.hold(7).__aenter__(), name=str(number)) for number in range(2)]
+    holds = [budget.hold(7) for _ in range(2)]
+    waiting = [asyncio.create_task(hold.__aenter__(), name="waiting") for hold in holds]
     await turns()
     if granted:
         await held.__aexit__(None, None, None)  # the first has its turn, and does not know yet
