@@ -45,7 +45,8 @@ def fuzz(name: str, seconds: float, directory: Path) -> bool:
     options = [f"-max_total_time={max(1, int(seconds))}", f"-rss_limit_mb={MEMORY_MB}", f"-timeout={ONE_INPUT_S}", "-print_final_stats=1"]
     options += [f"-max_len={MAX_BYTES.get(name, 4096)}", f"-artifact_prefix={directory}/"]
     with tempfile.TemporaryFile() as log:
-        ended = subprocess.run([sys.executable, "-m", "tests.fuzz.run", name, str(corpus), *options], stdout=log, stderr=subprocess.STDOUT, check=False)
+        command = [sys.executable, "-m", "tests.fuzz.run", name, str(corpus), *options]
+        ended = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False)
         log.seek(0)
         said = log.read().decode(errors="replace")
     runs, covered = re.findall(r"number_of_executed_units: (\d+)", said), re.findall(r"cov: (\d+)", said)

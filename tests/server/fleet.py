@@ -91,6 +91,11 @@ class SimulatedNode:
     unacked: dict[int, tuple[Batch, float]] = field(default_factory=dict)
     seq: int = 0
     ended: bool = False
+    _stopped: bool = False
+
+    def stop(self) -> None:
+        """Ship no more; `run` ends once all is acknowledged."""
+        self._stopped = True
 
     def prepare(self) -> None:
         """Encode what it will ship, the same each time."""
@@ -120,10 +125,10 @@ class SimulatedNode:
             await shipment.send(batch)
         step_s = self.rhythm_s / len(self.rates)
         due_s = time.monotonic() + random.uniform(0, self.rhythm_s)
-        while due_s < until_s:
+        while due_s < until_s and not self._stopped:
             for kind, rows in self.rates.items():
                 await asyncio.sleep(due_s - time.monotonic())
-                if (now := time.monotonic()) >= until_s:
+                if (now := time.monotonic()) >= until_s or self._stopped:
                     break
                 self.told.late_s = max(self.told.late_s, now - due_s)
                 self.seq += 1
