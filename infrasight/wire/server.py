@@ -261,8 +261,9 @@ class _Protocol(H2Protocol):
         try:
             self._frames.check(data)
             for event in self.connection.feed(data):
-                self._called = self._called or isinstance(event, RequestReceived)
                 self.processor.process(event)
+                if isinstance(event, RequestReceived):
+                    self._busy_s, self._called = time.monotonic(), True
             if not self.connection.is_closing():
                 self.connection.flush()
             self._owner.received(len(data))

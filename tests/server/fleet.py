@@ -90,6 +90,8 @@ class SimulatedNode:
     payloads: dict[str, bytes] = field(default_factory=dict)
     unacked: dict[int, tuple[Batch, float]] = field(default_factory=dict)
     seq: int = 0
+    sent: dict[str, list[int]] = field(default_factory=dict)
+    """Numbers of the batches of each kind."""
     ended: bool = False
     _stopped: bool = False
 
@@ -134,6 +136,7 @@ class SimulatedNode:
                 self.seq += 1
                 batch = Batch(seq=self.seq, kind=kind, rows=rows, arrow=self.payloads[kind], oldest_unix_ns=time.time_ns(), fresh=True)
                 self.unacked[self.seq] = batch, now
+                self.sent.setdefault(kind, []).append(self.seq)
                 self.told.batches[kind] += 1
                 self.told.rows[kind] += rows
                 await shipment.send(batch)

@@ -160,7 +160,7 @@ async def half_a_request(port: int, half: bytes) -> None:
 
 async def test_who_never_reads_gives_its_place_back(victim: Victim) -> None:
     """All the queries that there may be, none of which is read."""
-    query = frame(bytes(QueryRequest(sql="SELECT repeat('x', 1000) FROM numbers(100000)", format="TSV")))
+    query = frame(bytes(QueryRequest(sql="SELECT repeat('x', 1000) FROM numbers(3000)", format="TSV")))
     async with victim.under_attack("live-unread"):
         async with asyncio.TaskGroup() as tasks:
             for _ in range(16):
@@ -230,6 +230,10 @@ async def test_data_that_nobody_can_use_yet(victim: Victim) -> None:
 async def heavy(port: int) -> None:
     async with attacker(port) as evil:
         evil.request(SHIP)
+        await evil.send()
+        while evil.h2.remote_settings.initial_window_size < 1 << 20:  # the windows are wide once we have said that we know
+            evil.h2.receive_data(await evil.reader.read(65536))
+            await evil.send()
         await evil.send(http2(DATA, 0, 1, HELLO))
         await evil.send(http2(DATA, 0, 1, struct.pack(">BI", 0, 16 << 20)))
         for _ in range(200):
