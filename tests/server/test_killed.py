@@ -26,7 +26,7 @@ async def ask(port: int, sql: str) -> list[list[int]]:
     return [[int(value) for value in line.split("\t")] for line in said.splitlines()]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.soak), pytest.param(3, marks=pytest.mark.soak)])
 async def test_killed_under_a_fleet(tmp_path: Path, seed: int) -> None:
     chance, told = random.Random(seed), Told()
