@@ -69,6 +69,7 @@ class ServerStream(Generic[Request, Response]):
         try:
             async with asyncio.timeout(self._limits.message_s):
                 await self._stream.send_message(message)
+            self._stream._stream.connection.messages_sent += 1  # limits.py asks; grpclib counts a client's only
         except TimeoutError:
             raise Disconnected(f"{self.peer} does not read what it is sent") from None
         except (H2Error, ConnectionError) as error:
