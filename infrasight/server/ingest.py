@@ -105,6 +105,8 @@ class Ingest(CollectorService, Actor):
                 await self._take(session, message.batch)
         except InvalidRequest as error:
             refusal = error
+        except Disconnected:
+            log.debug("node %s left in the middle of a message", session.hello.node)
         finally:
             session.received_all(refusal)
 

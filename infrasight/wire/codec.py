@@ -15,7 +15,7 @@ from infrasight.wire.flat import sizes
 
 MAX_BATCH_BYTES = 16 << 20
 """Encoded size that a server takes, told to nodes in its Welcome."""
-MAX_DECODED_BYTES = 128 << 20
+MAX_DECODED_BYTES = 64 << 20
 """Decompressed size that a server takes."""
 MAX_ROWS = 1 << 20
 """Rows of one batch that a server takes."""
