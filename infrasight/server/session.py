@@ -19,7 +19,7 @@ MAX_UNACKED = 64
 """Batches of one stream between arrival and Ack. A node keeps them all in memory, and more would not make it faster."""
 MAX_GROWING = 256
 """Batches of one stream that have begun and not ended: a node has one of a kind."""
-MAX_GROWING_BYTES = 64 << 20
+MAX_GROWING_BYTES = 32 << 20
 """What they hold in memory; a node ends the largest when they are 2.5 MiB."""
 _NAME = re.compile(r"[^\s:\x00-\x1f\x7f]{1,253}")
 _BOOT_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
