@@ -106,7 +106,7 @@ class Ingest(CollectorService, Actor):
         except InvalidRequest as error:
             refusal = error
         except Disconnected:
-            log.debug("node %s left in the middle of a message", session.hello.node)
+            log.debug("node %s left in the middle of a message, or was too slow with it", session.hello.node)
         finally:
             session.received_all(refusal)
 

@@ -17,9 +17,13 @@ _PREFIX = struct.Struct(">BI")
 """Before each message: whether it is compressed, and its length in bytes."""
 
 
+class Late(Disconnected):
+    """The other side, or the way to it, is too slow: it may try again."""
+
+
 async def read_message(stream: grpclib.protocol.Stream, max_bytes: int, within_s: float | None = None) -> bytes | None:
     """The bytes of the next message, None at the end. InvalidRequest when it is longer than `max_bytes`, compressed or cut off, or when the rest of
-    it has not come `within_s` after its length; Disconnected when the connection is closed meanwhile."""
+    it has not come `within_s` after its length (Late); Disconnected when the connection is closed meanwhile."""
     prefix = await _read(stream, _PREFIX.size)
     if not prefix:
         return None
@@ -32,7 +36,7 @@ async def read_message(stream: grpclib.protocol.Stream, max_bytes: int, within_s
         async with asyncio.timeout(within_s):
             body = await _read(stream, length)
     except TimeoutError:
-        raise InvalidRequest(f"a message of {length} bytes has not come within {within_s:g} s") from None
+        raise Late(f"a message of {length} bytes has not come within {within_s:g} s") from None
     if len(body) != length:
         raise InvalidRequest("a message is cut off")
     return body

@@ -18,7 +18,7 @@ from h2.exceptions import H2Error
 
 from infrasight.errors import Disconnected, InfraSightError, InvalidRequest
 from infrasight.wire._generated.infrasight.v1 import CollectorBase, EventsBase
-from infrasight.wire.framing import read_message
+from infrasight.wire.framing import Late, read_message
 from infrasight.wire.limits import Limits
 from infrasight.wire.status import to_grpc
 from infrasight.wire.strict import parse
@@ -45,14 +45,14 @@ class ServerStream(Generic[Request, Response]):
         return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "?"
 
     async def receive(self) -> Request | None:
-        """The next message, None when the other side will send no more. InvalidRequest when it is malformed, longer than the service allows, or late:
+        """The next message, None when the other side will send no more. InvalidRequest when it is malformed or too long, Late when it is late:
         the first may not keep us waiting."""
         first_within_s = None if self._heard else self._limits.first_call_s
         try:
             async with asyncio.timeout(first_within_s):
                 data = await read_message(self._stream._stream, self._max_bytes, self._limits.message_s)
         except TimeoutError:
-            raise InvalidRequest(f"no message has come within {first_within_s:g} s") from None
+            raise Late(f"no message has come within {first_within_s:g} s") from None
         self._heard = True
         return None if data is None else parse(data, self._request)
 
@@ -107,7 +107,7 @@ class Service(abc.ABC):
             except (H2Error, ConnectionError):
                 raise to_grpc(Disconnected("the other side is gone")) from None
             except InfraSightError as error:
-                if isinstance(error, InvalidRequest):
+                if isinstance(error, InvalidRequest | Late):
                     self.refused["message"] += 1
                 log.debug("%s: %s", route, error)
                 raise to_grpc(error) from None
