@@ -59,7 +59,7 @@ def test_labels_are_bounded() -> None:
 
 
 def test_what_json_can_say_and_utf8_cannot() -> None:
-    """Found by fuzzing."""
+    """JSON can say half of a surrogate pair, UTF-8 cannot."""
     assert read(b'{"linux": {"cgroupsPath": "/a\\ud800"}}').cgroup == b"/a?"
     half = json.loads('"\\ud800"')
     facts = facts_of(half, {"a": half, half: "b"}, image=half, image_digest=b"", created_ns=0, privileged=False)
