@@ -67,6 +67,8 @@ class UpOptions:
     probes: tuple[str, ...] = option((), env="TRACER", help="what to trace, a comma list; all probes unless given")
     config: Path | None = option(None, help="configuration file of the node, with filters (docs/FILTERS.md)")
     interval_s: float = option(10.0, minimum=0.1, maximum=3600, unit="s", help="how often resource use and system call counts are told")
+    keep_days: int = option(30, minimum=0, maximum=36_500, unit="days", help="how long rows are kept, 0 for ever; alerts and rollups longer")
+    keep: tuple[str, ...] = option((), help="how long the rows of one table are kept, e.g. open=7,execve=90; may be repeated")
     server_port: int = option(50051, env="SERVER_PORT", minimum=0, maximum=65535, help="port that the server listens on; 0 is any free one")
     prometheus_port: int = option(9090, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port of the node's metrics on loopback, 0 for none")
     server_prometheus_port: int = option(9091, minimum=0, maximum=65535, help="port of the server's metrics on loopback, 0 for none")

@@ -12,9 +12,16 @@ LOOPBACK = "127.0.0.1"
 
 
 def server(
-    directory: Path, port_file: Path, *, environ: Mapping[str, str], port: int = 0, prometheus_port: int = 0, lent: Sequence[int] = ()
+    directory: Path,
+    port_file: Path,
+    *,
+    environ: Mapping[str, str],
+    port: int = 0,
+    prometheus_port: int = 0,
+    keep: tuple[int, Sequence[str]] = (30, ()),
+    lent: Sequence[int] = (),
 ) -> Program:
-    """A server on `directory`, on loopback. Started again it keeps the port that it first chose."""
+    """A server on `directory`, on loopback. Started again it keeps the port that it first chose. `keep` is its --keep-days and --keep."""
 
     def arguments() -> list[str]:
         chosen = port_in(port_file) if port_file.exists() else port
@@ -23,6 +30,8 @@ def server(
             f"--server-addr={LOOPBACK}",
             f"--server-port={chosen}",
             f"--prometheus-port={prometheus_port}",
+            f"--keep-days={keep[0]}",
+            f"--keep={','.join(keep[1])}",
             f"--port-file={port_file}",
             "--log-level=info",  # that of the line that says it is ready
         ]

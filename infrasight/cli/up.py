@@ -67,6 +67,7 @@ class Up:
             environ=PRECEDENCE | os.environ,
             port=options.server_port,
             prometheus_port=options.server_prometheus_port,
+            keep=(options.keep_days, options.keep),
             lent=[lent],
         )
         node = programs.node(

@@ -1,4 +1,4 @@
-"""ClickHouse tables, derived: one per event kind, in the database `infrasight`."""
+"""What a column is in ClickHouse, derived: in the tables of the kinds (`schema.tables`), and on the way into them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from infrasight.schema.columns import Column, Kind, Type
 
 DATABASE = "infrasight"
-SCHEMA_VERSION = 1
-"""Recorded in the database's comment. It grows when older code can no longer work with the tables; a new column or kind is no reason."""
+SCHEMA_VERSION = 2
+"""Recorded in the database's comment. It grows when older code can no longer work with the tables, or when they need what
+`store.steps` does to them; a new column or kind is no reason."""
 LINEAGE_SEPARATOR = "\\0"
 """Between the names of a LINEAGE column on the wire: the one byte that no name can hold, as ClickHouse spells it."""
-DEDUPLICATION_WINDOW = 10_000
-"""Tokens that a table remembers."""
 TYPES: dict[Type, str] = {
     Type.BOOL: "Bool",
     Type.U16: "UInt16",
@@ -72,30 +71,6 @@ def table_columns(column: Column) -> tuple[TableColumn, ...]:
     )
 
 
-def column_ddl(column: Column) -> list[str]:
-    """The column's definitions in a CREATE TABLE, one each."""
-    return [each.ddl() for each in table_columns(column)]
-
-
-def database_ddl() -> str:
-    """CREATE DATABASE IF NOT EXISTS, with the schema version in its comment."""
-    return f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic COMMENT 'schema {SCHEMA_VERSION}'"
-
-
-def table_ddl(kind: Kind) -> str:
-    """CREATE TABLE IF NOT EXISTS for one kind. Sorted by time within a node; a partition is a day.
-
-    `merge_selector_base` is twice the default: parts are merged more at a time, so a row is rewritten less often (docs/STORE.md).
-    """
-    columns = ",\n    ".join(line for column in kind.columns for line in column_ddl(column))
-    return (
-        f"CREATE TABLE IF NOT EXISTS {DATABASE}.{quoted(kind.name)} (\n    {columns}\n)\n"
-        "ENGINE = MergeTree PARTITION BY toDate(ts) ORDER BY (node, ts)\n"
-        f"SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}, merge_selector_base = 10\n"
-        f"COMMENT {text(kind.doc)}"
-    )
-
-
 def insert_columns(kind: Kind) -> str:
-    """The column list of an INSERT that takes a batch's columns in the order of the declaration."""
-    return ", ".join(quoted(stored_name(column)) for column in kind.columns)
+    """The column list of an INSERT that takes a batch's columns in the order of the declaration, and `stored`."""
+    return ", ".join(quoted(name) for name in (*map(stored_name, kind.columns), "stored"))

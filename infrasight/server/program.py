@@ -20,7 +20,7 @@ from infrasight.server.graph import Server
 from infrasight.server.measures import samples
 from infrasight.server.settings import Settings
 from infrasight.settings import parse
-from infrasight.store import Store, open_store
+from infrasight.store import Retention, Store, open_store
 from infrasight.wire.server import GrpcServer
 
 log = logging.getLogger("infrasight.server")
@@ -31,7 +31,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then drain. Raises InfraSightError when the server cannot start or cannot go on."""
     if settings.nice is not None:
         take_precedence(settings.nice)  # before the store starts its threads
-    store = open_store(settings.store)
+    store = open_store(settings.store, Retention.of(settings.keep_days, settings.keep))
     server = Server(store, ingest_bytes=settings.ingest_bytes)
     grpc = GrpcServer(server.services, settings.server_addr, settings.server_port, insecure_listen=settings.insecure_listen)
     supervisor = Supervisor(server.graph)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from infrasight.errors import InvalidBatch
 from infrasight.schema import KINDS, arrow_schema
 from infrasight.schema.ddl import DATABASE, insert_columns, quoted, stored_name, table_columns, text
+from infrasight.schema.tables import STORED
 
 MAX_DAYS = 100
 """Days that one batch may span: each becomes a part of its own, and a broken clock must not make thousands."""
@@ -44,12 +46,13 @@ def native_statement(kind: str) -> str:
     return f"INSERT INTO {DATABASE}.{quoted(kind)} ({insert_columns(KINDS[kind])}) VALUES"
 
 
-def as_stored(kind: str, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch, its columns named as the table inserts them."""
-    return batch.rename_columns([name for name, _ in stored_types(kind)])
+def as_stored(kind: str, batch: pa.RecordBatch, stored_s: int) -> pa.RecordBatch:
+    """The batch, its columns named as the table inserts them, and when it is stored (seconds since the epoch)."""
+    stored = pa.array(np.full(batch.num_rows, stored_s, np.uint32))
+    return pa.RecordBatch.from_arrays([*batch.columns, stored], [name for name, _ in stored_types(kind)])
 
 
 @cache
 def stored_types(kind: str) -> tuple[tuple[str, str], ...]:
     """Names and types of the columns that the table inserts."""
-    return tuple((stored_name(column), table_columns(column)[0].type) for column in KINDS[kind].columns)
+    return (*((stored_name(column), table_columns(column)[0].type) for column in KINDS[kind].columns), (STORED.name, STORED.type))

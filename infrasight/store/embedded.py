@@ -6,11 +6,13 @@ import logging
 
 import pyarrow as pa
 
+from infrasight.errors import StoreUnavailable
 from infrasight.store import batches
 from infrasight.store.blocks import block
 from infrasight.store.directory import DataDirectory
 from infrasight.store.engine import Session
 from infrasight.store.repair import repair
+from infrasight.store.retention import Retention
 from infrasight.store.session import EngineError
 from infrasight.store.session import Session as AnySession
 from infrasight.store.settings import ENGINE_XML, USERS_XML, WRITER_SESSION
@@ -23,9 +25,9 @@ log = logging.getLogger(__name__)
 class EmbeddedStore(ThreadedStore):
     """One directory, one process."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, retention: Retention) -> None:
         self._directory = DataDirectory(path)
-        super().__init__(str(self._directory.path))
+        super().__init__(str(self._directory.path), retention, shared=False)
         self._control: Session | None = None
         self._writer: Session | None = None
 
@@ -40,8 +42,13 @@ class EmbeddedStore(ThreadedStore):
             log.warning("store %s: took back %d marks of batches that a crash kept from being stored", self._name, marks)
         self._control = self._connect()
         self._control.execute("SET ROLE writer")
-        for statement in migrate(self._control):
+        for statement in migrate(self._control, self._retention):
             log.debug("store %s: %s", self._name, statement.partition("(")[0].strip())
+        return self._control
+
+    def _own(self) -> Session:
+        if self._control is None:
+            raise StoreUnavailable(f"store {self._name}: not open")
         return self._control
 
     def _write(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
@@ -49,8 +56,7 @@ class EmbeddedStore(ThreadedStore):
             if self._writer is None:
                 self._writer = self._connect()
                 self._writer.execute(WRITER_SESSION)
-            rows = block(batches.as_stored(kind, batch), batches.stored_types(kind))
-            self._writer.insert(lambda file: batches.file_statement(kind, token, file), rows)
+            self._writer.insert(lambda file: batches.file_statement(kind, token, file), block(batch, batches.stored_types(kind)))
         except EngineError:
             if self._writer is not None:
                 self._writer.close()  # after an error its state is anybody's guess

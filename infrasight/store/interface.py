@@ -77,6 +77,10 @@ class Store(abc.ABC):
         QueryRefused (not read-only, out of bounds, no such format), QueryFailed (ClickHouse's own words, one line), StoreUnavailable.
         """
 
+    async def roll_up(self) -> None:
+        """Sum up what can be by now: to be called every minute or so. Inserts wait meanwhile. Raises StoreUnavailable (call again)."""
+        return
+
     @abc.abstractmethod
     async def close(self) -> None:
         """Finish the inserts, end the queries, give the database back. Legal before open and twice."""

@@ -59,8 +59,9 @@ SERVER_INSERT = {
     "min_insert_block_size_rows": "1000000000",
     "min_insert_block_size_bytes": "1000000000000",
     "max_partitions_per_insert_block": "0",
+    "distributed_foreground_insert": "1",
 }
-"""The same for an insert into a server; threads and roles are its own affair."""
+"""The same for an insert into a server; threads and roles are its own affair. Into a cluster, it is stored when it is answered."""
 
 SERVER_QUERY = {
     "result_overflow_mode": "throw",

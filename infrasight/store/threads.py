@@ -17,7 +17,9 @@ from infrasight.store import batches
 from infrasight.store.gate import Gate
 from infrasight.store.interface import QueryLimits, Store, StoreStatistics
 from infrasight.store.reading import Reading
-from infrasight.store.session import EngineError, Session
+from infrasight.store.retention import Retention
+from infrasight.store.rolling import Rolling
+from infrasight.store.session import EngineError, Rows, Session
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -28,15 +30,18 @@ MAX_QUERIES = 16
 class ThreadedStore(Store):
     """Threads: one that inserts, a few that read, one that opens, kills and closes. An engine fills in the methods below, all of which block."""
 
-    def __init__(self, name: str) -> None:
-        """`name` says in errors which store it is."""
+    def __init__(self, name: str, retention: Retention, *, shared: bool) -> None:
+        """`name` says in errors which store it is; `shared`, whether others may store into the same tables."""
         self._name = name
+        self._shared = shared
+        self._retention = retention
         self._statistics = StoreStatistics()
         self._inserting = ThreadPoolExecutor(1, "store-insert")
         self._reading = ThreadPoolExecutor(4, "store-read")
         self._managing = ThreadPoolExecutor(1, "store-manage")
         self._readings: set[Reading] = set()
         self._gate: Gate | None = None
+        self._rolling: Rolling | None = None
         self._is_open = False
         self._closed = False
 
@@ -45,8 +50,12 @@ class ThreadedStore(Store):
         """Get the database ready; a session of ours. Raises EngineError, StoreError."""
 
     @abc.abstractmethod
+    def _own(self) -> Rows:
+        """Where our own statements run, once begun. Raises EngineError, StoreError."""
+
+    @abc.abstractmethod
     def _write(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
-        """Insert a batch that is checked and has rows. Raises EngineError, StoreError, InvalidBatch."""
+        """Insert a batch that is checked, named as stored, and has rows. Raises EngineError, StoreError, InvalidBatch."""
 
     @abc.abstractmethod
     def _connect(self) -> Session:
@@ -77,6 +86,10 @@ class ThreadedStore(Store):
             raise
         self._statistics.batches[kind] += 1
         self._statistics.rows[kind] += batch.num_rows
+
+    async def roll_up(self) -> None:
+        self._check_open()
+        await self._in(self._inserting, self._roll_up)
 
     async def query(self, sql: str, *, format: str = "JSONEachRow", limits: QueryLimits = QueryLimits()) -> AsyncIterator[bytes]:  # noqa: B008 - frozen
         gate = self._check_open()
@@ -123,6 +136,7 @@ class ThreadedStore(Store):
     def _open(self) -> None:
         try:
             self._gate = Gate(self._begin())
+            self._rolling = Rolling(self._own(), shared=self._shared)
         except BaseException as error:
             self._release()
             if isinstance(error, EngineError):
@@ -132,11 +146,25 @@ class ThreadedStore(Store):
     def _insert(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
         started = time.monotonic()
         try:
-            self._write(kind, batch, token)
+            stored_s = self._rolling.stamp(kind, time.time()) if self._rolling else 0
+            self._write(kind, batches.as_stored(kind, batch, stored_s), token)
         except EngineError as error:
             raise StoreUnavailable(f"store {self._name}: {error}") from error
         finally:
             self._statistics.insert_s += time.monotonic() - started
+
+    def _roll_up(self) -> None:
+        """Where inserts run, so that none of ours is under way."""
+        if (rolling := self._rolling) is None:
+            return
+        for minute in rolling.due(time.time()):
+            try:
+                rolling.close(minute)
+                for statement in rolling.statements(minute):
+                    self._own().execute(statement)
+                rolling.done(minute)
+            except EngineError as error:
+                raise StoreUnavailable(f"store {self._name}: {error}") from error
 
     def _finish(self, reading: Reading) -> None:
         if reading in self._readings:
