@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from infrasight import __version__
-from infrasight.cli.options import DoctorOptions, EventsOptions, QueryOptions, UpOptions
+from infrasight.cli.options import DoctorOptions, EventsOptions, QueryOptions, SchemaOptions, UpOptions
 from infrasight.errors import InfraSightError, SettingsError, Unreachable
 from infrasight.present.safe import printable
 from infrasight.settings import Parser, add_to, read
@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "up": Command(UpOptions, "infrasight.cli.up", "trace this machine, keep what is seen, and show events as they happen"),
     "events": Command(EventsOptions, "infrasight.cli.events", "show events: the newest that are kept, or those that happen now"),
     "query": Command(QueryOptions, "infrasight.cli.query", "ask in SQL"),
+    "schema": Command(SchemaOptions, "infrasight.cli.schema", "print the statements that make the tables of a ClickHouse server or cluster"),
     "doctor": Command(DoctorOptions, "infrasight.cli.doctor", "check what this machine offers, and say how to mend what is missing"),
 }
 

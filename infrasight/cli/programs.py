@@ -18,10 +18,11 @@ def server(
     environ: Mapping[str, str],
     port: int = 0,
     prometheus_port: int = 0,
-    keep: tuple[int, Sequence[str]] = (30, ()),
+    keep_days: int | None = None,
+    keep: Sequence[str] = (),
     lent: Sequence[int] = (),
 ) -> Program:
-    """A server on `directory`, on loopback. Started again it keeps the port that it first chose. `keep` is its --keep-days and --keep."""
+    """A server on `directory`, on loopback. Started again it keeps the port that it first chose."""
 
     def arguments() -> list[str]:
         chosen = port_in(port_file) if port_file.exists() else port
@@ -30,10 +31,10 @@ def server(
             f"--server-addr={LOOPBACK}",
             f"--server-port={chosen}",
             f"--prometheus-port={prometheus_port}",
-            f"--keep-days={keep[0]}",
-            f"--keep={','.join(keep[1])}",
             f"--port-file={port_file}",
             "--log-level=info",  # that of the line that says it is ready
+            *([] if keep_days is None else [f"--keep-days={keep_days}"]),
+            *([f"--keep={','.join(keep)}"] if keep else []),
         ]
 
     return Program("server", "infrasight.server", arguments, "infrasight server ready", environ, tuple(lent))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from infrasight.schema.retention import MAX_DAYS
 from infrasight.settings import option
 from infrasight.store import Keep
-from infrasight.store.retention import MAX_DAYS
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class Settings:
         env="INFRASIGHT_STORE",
         help="where events are kept: chdb:///absolute/directory, or clickhouse://user@host:port/?password_file=FILE (docs/STORE.md)",
     )
-    keep_days: int = option(30, minimum=0, maximum=MAX_DAYS, unit="days", help="how long rows are kept, 0 for ever; alerts and rollups longer")
+    keep_days: int | None = option(
+        None, minimum=0, maximum=MAX_DAYS, unit="days", help="how long rows are kept, 0 for ever; else as before, 30 at first; rollups longer"
+    )
     keep: tuple[Keep, ...] = option((), help="how long the rows of one table are kept, e.g. open=7,execve=90; may be repeated")
     prometheus_port: int = option(9091, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port of the metrics on loopback, 0 for none")
     drain_timeout_s: float = option(10.0, unit="s", minimum=0, help="how long a stopping server may take to store what it has accepted")

@@ -9,7 +9,6 @@ Belongs here: what is said to ClickHouse, how it is opened, migrated, written on
       batches.py     a batch, checked and named for its table
       blocks.py      a batch as a block of the Native format, straight from Arrow's buffers
       tables.py      database and tables, created and migrated; steps.py: what older ones need
-      retention.py   how long rows are kept
       rolling.py     rollups, filled from what was stored
       session.py     what the others need of an engine; its errors made ours
       reading.py     a query, from its text to the last chunk
@@ -25,8 +24,8 @@ Belongs here: what is said to ClickHouse, how it is opened, migrated, written on
       http.py        the HTTP interface: queries in any format
 """
 
+from infrasight.schema.retention import Keep, Retention
 from infrasight.store.interface import QueryLimits, Store, StoreStatistics
 from infrasight.store.locations import open_store
-from infrasight.store.retention import Keep, Retention
 
 __all__ = ["Keep", "QueryLimits", "Retention", "Store", "StoreStatistics", "open_store"]

@@ -7,12 +7,12 @@ import logging
 import pyarrow as pa
 
 from infrasight.errors import StoreUnavailable
+from infrasight.schema.retention import Retention
 from infrasight.store import batches
 from infrasight.store.blocks import block
 from infrasight.store.directory import DataDirectory
 from infrasight.store.engine import Session
 from infrasight.store.repair import repair
-from infrasight.store.retention import Retention
 from infrasight.store.session import EngineError
 from infrasight.store.session import Session as AnySession
 from infrasight.store.settings import ENGINE_XML, USERS_XML, WRITER_SESSION

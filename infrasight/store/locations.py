@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from infrasight.errors import StoreError
+from infrasight.schema.retention import Retention
 from infrasight.store.addresses import FORM, parse, without_secrets
 from infrasight.store.interface import Store
-from infrasight.store.retention import Retention
 
 _EMBEDDED = re.compile(r"chdb:///+(?P<path>[^/].*)")
 _UNSAFE = re.compile(r"[?&%+=#]|[\x00-\x1f\x7f]")

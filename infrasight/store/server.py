@@ -8,11 +8,11 @@ import threading
 import pyarrow as pa
 
 from infrasight.errors import StoreIncompatible
+from infrasight.schema.retention import Retention
 from infrasight.store import batches
 from infrasight.store.addresses import Address
 from infrasight.store.connection import Connection
 from infrasight.store.http import Session
-from infrasight.store.retention import Retention
 from infrasight.store.session import Rows
 from infrasight.store.session import Session as AnySession
 from infrasight.store.settings import SERVER_INSERT

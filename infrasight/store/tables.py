@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from infrasight.errors import StoreIncompatible
 from infrasight.schema.ddl import DATABASE, SCHEMA_VERSION, quoted
+from infrasight.schema.retention import Retention
 from infrasight.schema.tables import TABLES, Table, comment, database_ddl, on, ttl, views
-from infrasight.store.retention import Retention
 from infrasight.store.session import Rows
 from infrasight.store.steps import STEPS
 
@@ -37,7 +37,7 @@ def migrate(session: Rows, retention: Retention = Retention(), cluster: str = ""
             run(f"ALTER DATABASE {DATABASE}{on(cluster)} MODIFY COMMENT '{comment(step.version)}'")
     indexes, kept = _indexes(session), _kept(session)
     for table in TABLES.values():
-        _bring_up(table, tables, indexes, kept, retention.of_table(table.name), cluster, run)
+        _bring_up(table, tables, indexes, kept, retention, cluster, run)
     for name, statement in views(cluster).items():
         if name not in tables:
             run(statement)
@@ -49,13 +49,13 @@ def _bring_up(
     tables: dict[str, dict[str, str]],
     indexes: set[tuple[str, str]],
     kept: dict[str, str],
-    days: int,
+    retention: Retention,
     cluster: str,
     run: Callable[[str], None],
 ) -> None:
     """Create one table, or add to it what is missing."""
     if not tables.keys() >= set(table.names(cluster)):
-        for statement in table.create(days, cluster):
+        for statement in table.create(retention.of_table(table.name), cluster):
             run(statement)
     for name in table.names(cluster):
         for addition in _additions(table, name, tables.get(name), cluster):
@@ -67,7 +67,8 @@ def _bring_up(
     for index, what in table.indexes:
         if (local, index) not in indexes:
             run(f"{where} ADD INDEX IF NOT EXISTS {index} {what}")
-    if kept.get(local, "") != (ttl(days) if days else ""):
+    days = retention.of_existing(table.name)
+    if days is not None and kept.get(local, "") != (ttl(days) if days else ""):
         run(f"{where} MODIFY TTL {ttl(days)}" if days else f"{where} REMOVE TTL")
 
 

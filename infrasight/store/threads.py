@@ -13,11 +13,11 @@ from typing import TypeVar
 import pyarrow as pa
 
 from infrasight.errors import QueryFailed, QueryRefused, StoreUnavailable
+from infrasight.schema.retention import Retention
 from infrasight.store import batches
 from infrasight.store.gate import Gate
 from infrasight.store.interface import QueryLimits, Store, StoreStatistics
 from infrasight.store.reading import Reading
-from infrasight.store.retention import Retention
 from infrasight.store.rolling import Rolling
 from infrasight.store.session import EngineError, Rows, Session
 

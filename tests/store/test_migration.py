@@ -146,6 +146,14 @@ def test_how_long_rows_are_kept_is_changed_when_it_is_said_otherwise(tmp_path: P
         assert migrate(found) == []
 
 
+def test_a_table_stays_as_it_is_unless_it_is_said_otherwise(tmp_path: Path) -> None:
+    with session(tmp_path) as found:
+        migrate(found, Retention(99))
+        found.execute(f"DROP TABLE {DATABASE}.execve")
+        assert migrate(found, Retention.of(None, [Keep("open=7")]))[-1] == f"ALTER TABLE {DATABASE}.`open` MODIFY TTL {ttl(7)}"
+        assert [ttl(days) in kept(found, name) for name, days in (("open", 7), ("execve", 30), ("connect", 99))] == [True] * 3
+
+
 async def test_days_that_are_over_go_and_the_others_stay(tmp_path: Path) -> None:
     today_ns = int(time.time()) * 10**9
     store = open_store(f"chdb://{tmp_path}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from infrasight.schema.tables import TABLES
 
 _RULE = re.compile(r"(?P<table>\w+)=(?P<days>\d{1,5})")
+DAYS = 30
 MAX_DAYS = 36_500
 
 
@@ -37,15 +38,23 @@ class Keep:
 
 @dataclass(frozen=True)
 class Retention:
-    """`days` that rows are kept, 0 for ever, where `tables` does not say otherwise. Rollups and alerts are kept longer than that by themselves."""
+    """`days` that rows are kept, 0 for ever, where `tables` does not say otherwise. Rollups and alerts are kept longer than that by themselves.
+
+    `lasting`: tables that are there stay as they are, but for those that `tables` names. So nothing is deleted because an option was left out.
+    """
 
     days: int = 0
     tables: Mapping[str, int] = field(default_factory=dict)
+    lasting: bool = False
 
     @classmethod
-    def of(cls, days: int, rules: Iterable[Keep]) -> Retention:
-        """From settings; of two rules for one table the last counts."""
-        return cls(days, dict(each.rule for each in rules))
+    def of(cls, days: int | None, rules: Iterable[Keep]) -> Retention:
+        """From settings; None: `DAYS` for new tables. Of two rules for one table the last counts."""
+        return cls(DAYS if days is None else days, dict(each.rule for each in rules), days is None)
+
+    def of_existing(self, name: str) -> int | None:
+        """Days of a table that is there; None to leave it as it is."""
+        return None if self.lasting and name not in self.tables else self.of_table(name)
 
     def of_table(self, name: str) -> int:
         """Days, 0 for ever."""
