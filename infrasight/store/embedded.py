@@ -6,7 +6,6 @@ import logging
 
 import pyarrow as pa
 
-from infrasight.errors import StoreUnavailable
 from infrasight.schema.retention import Retention
 from infrasight.store import batches
 from infrasight.store.blocks import block
@@ -30,6 +29,7 @@ class EmbeddedStore(ThreadedStore):
         super().__init__(str(self._directory.path), retention, shared=False)
         self._control: Session | None = None
         self._writer: Session | None = None
+        self._own_session: Session | None = None
 
     def _connect(self) -> Session:
         return Session(self._directory.data, self._directory.path / "engine.xml")
@@ -47,9 +47,10 @@ class EmbeddedStore(ThreadedStore):
         return self._control
 
     def _own(self) -> Session:
-        if self._control is None:
-            raise StoreUnavailable(f"store {self._name}: not open")
-        return self._control
+        if self._own_session is None:  # not the control session: another thread may be ending a query with that
+            self._own_session = self._connect()
+            self._own_session.execute(WRITER_SESSION)
+        return self._own_session
 
     def _write(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
         try:
@@ -68,8 +69,8 @@ class EmbeddedStore(ThreadedStore):
             self._control.execute(f"KILL QUERY WHERE Settings['log_comment'] = '{mark}' ASYNC")
 
     def _release(self) -> None:
-        for session in (self._writer, self._control):
+        for session in (self._writer, self._own_session, self._control):
             if session is not None:
                 session.close()
-        self._writer = self._control = None
+        self._writer = self._own_session = self._control = None
         self._directory.give_back()

@@ -255,6 +255,13 @@ def test_a_statement_that_fails_costs_its_connection_only(clickhouse: ClickHouse
         assert connection.rows("SELECT 'x'") == [["x"]]
 
 
+def test_a_statement_that_moves_many_rows_by_itself(clickhouse: ClickHouse) -> None:
+    """As rollups do: the server tells of its progress, and there is no result."""
+    with connected(clickhouse.url(), "loss") as connection:
+        connection.execute("INSERT INTO infrasight.loss (node, count) SELECT toString(number % 7), number FROM system.numbers LIMIT 3000000")
+        assert connection.rows("SELECT toString(count()) FROM infrasight.loss") == [["3000000"]]
+
+
 def emptied(clickhouse: ClickHouse) -> None:
     """An empty table `open`."""
     with connected(clickhouse.url(), "open"):
