@@ -8,6 +8,8 @@
             async for event in events:
                 print(event.execve.comm, event.execve.argv)
 
+    Client("events.example", credentials=Credentials(tls_ca=Path("ca.pem"), token_file=Path("token")))      # over TLS
+
 Every failure is an `infrasight.errors.InfraSightError` with one line: `Unreachable`, `Disconnected`, `QueryRefused`, `QueryFailed`, ... A
 client works on the event loop that it was entered on. Install uvloop in your program if you want it; the library does not.
 """
@@ -16,13 +18,14 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from infrasight.errors import Disconnected
 from infrasight.wire import (
     Ack,
+    AckVerdict,
     Batch,
     Event,
     Hello,
@@ -37,18 +40,28 @@ from infrasight.wire import (
     Welcome,
 )
 from infrasight.wire.channel import Call, Channel
+from infrasight.wire.tls import Credentials
 
-__all__ = ["Client", "Shipment", "Subscription"]
+__all__ = ["Client", "Credentials", "Shipment", "Subscription"]
 
 
 class Client:
     """One connection to a server; any number of calls at a time go over it."""
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 50051, *, insecure: bool = False, answer_within_s: float = 10.0) -> None:
-        """`insecure` allows a `host` that is another machine: nothing is encrypted yet. `answer_within_s` bounds how long a call waits for
-        the server to begin to answer, not how long the answer takes."""
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 50051,
+        *,
+        insecure: bool = False,
+        credentials: Credentials | None = None,
+        answer_within_s: float = 10.0,
+    ) -> None:
+        """`credentials` say whom we trust, which makes it TLS, and who we are: docs/SECURITY.md. `insecure` allows a `host` that is another
+        machine although nothing is encrypted. `answer_within_s` bounds how long a call waits for the server to begin to answer, not how long
+        the answer takes."""
         self._address = host, port
-        self._options: dict[str, Any] = {"insecure": insecure, "answer_within_s": answer_within_s}
+        self._options: dict[str, Any] = {"insecure": insecure, "credentials": credentials, "answer_within_s": answer_within_s}
         self._open: Channel | None = None
 
     async def __aenter__(self) -> Self:
@@ -160,6 +173,10 @@ class Shipment:
     def __init__(self, channel: Channel, hello: Hello, on_attention: Callable[[bool], None]) -> None:
         self._hello = hello
         self._on_attention = on_attention
+        self._unanswered: deque[tuple[int, int]] = deque()
+        """Epoch and seq of the batches that were sent whole, in order."""
+        self._answers: deque[Ack] = deque()
+        """What one Ack of the server says, an Ack for each batch."""
         self._call: Call[ShipRequest, ShipResponse] = channel.call(ShipRequest, ShipResponse)
         self.welcome = Welcome()
         """What the server answered to our Hello."""
@@ -181,7 +198,9 @@ class Shipment:
 
     async def send(self, batch: Batch) -> None:
         """Send a batch, or a piece of one, waiting while the server takes no more. Disconnected when it is gone: what has no Ack by
-        then goes into the next shipment, unchanged and under the same `seq`."""
+        then goes into the next shipment, unchanged and under the same `epoch` and `seq`."""
+        if not batch.more:
+            self._unanswered.append((batch.epoch or self._hello.epoch, batch.seq))
         await self._call.send(ShipRequest(batch=batch))
 
     async def end(self) -> None:
@@ -192,10 +211,28 @@ class Shipment:
         return self
 
     async def __anext__(self) -> Ack:
-        """The next Ack; the iteration ends after `end` and the last one, and earlier when the server stops. Disconnected when it is gone."""
-        while (answer := await self._call.receive()) is not None:
+        """The next Ack, one for each batch although the server may tell of many at once; its epoch is never 0. The iteration ends after `end` and the
+        last one, and earlier when the server stops. Disconnected when it is gone."""
+        while not self._answers:
+            answer = await self._call.receive()
+            if answer is None:
+                raise StopAsyncIteration
             if answer.attention is not None:
                 self._on_attention(answer.attention.watched)
             if answer.ack is not None:
-                return answer.ack
-        raise StopAsyncIteration
+                self._answers.extend(self._told(answer.ack))
+        return self._answers.popleft()
+
+    def _told(self, ack: Ack) -> Iterator[Ack]:
+        """An Ack for each batch that the server's speaks for; of one that was not sent, or has had its answer, it says nothing."""
+        named = ack.epoch or self._hello.epoch, ack.seq
+        if named not in self._unanswered:
+            return
+        if ack.verdict is not AckVerdict.OK:
+            self._unanswered.remove(named)
+            yield Ack(ack.seq, ack.verdict, ack.reason, ack.retry_after_ms, named[0])
+            return
+        before = None
+        while before != named:
+            before = epoch, seq = self._unanswered.popleft()
+            yield Ack(seq, AckVerdict.OK, epoch=epoch)

@@ -9,10 +9,13 @@
     +-- WireError         two processes could not talk
     |   +-- Unreachable       nobody listens there, or what answers is no InfraSight server
     |   +-- Disconnected      the other side went away in the middle of a call
-    |   +-- CannotListen      the address is taken, not ours, or open to other machines without `insecure` being asked for
+    |   +-- CannotListen      the address is taken, not ours, or open to other machines without TLS, access control or `insecure`
     |   +-- InvalidRequest    a message that is malformed or makes no sense
     |   +-- InvalidBatch      a payload that is not what its event kind says
     |   +-- CallFailed        the server gave up on a call; the text is its own
+    |   +-- CredentialsUnusable  a certificate, key or token file that cannot be used
+    |   +-- AccessDenied      the server knows who calls, and they may not
+    |       +-- Unauthenticated   it does not know: no certificate, no token, or none that counts
     +-- CommandLineError  a command of `infrasight` cannot do what it was asked
     |   +-- ChildFailed       node or server did not start, or ended too often
     |   +-- DataDirectoryError  cannot be written, or another `infrasight up` uses it
@@ -71,7 +74,7 @@ class Disconnected(WireError):
 
 
 class CannotListen(WireError):
-    """The address is taken, not ours, or open to other machines without `insecure` being asked for."""
+    """The address is taken, not ours, or open to other machines without TLS and access control, or without `insecure` being asked for."""
 
 
 class InvalidRequest(WireError):
@@ -84,6 +87,18 @@ class InvalidBatch(WireError):
 
 class CallFailed(WireError):
     """The server gave up on a call; the text is its own."""
+
+
+class CredentialsUnusable(WireError):
+    """A certificate, key or token file that cannot be used; the text names the file and never what is in it."""
+
+
+class AccessDenied(WireError):
+    """Who calls may not do that; the text says what who may not."""
+
+
+class Unauthenticated(AccessDenied):
+    """The server does not know who calls: no certificate, no token, or none that counts there."""
 
 
 class CommandLineError(InfraSightError):

@@ -22,6 +22,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+os.environ["INFRASIGHT_SPOOL_DIR"] = "none"  # what one test's node leaves is not another's; a test that wants a spool says where
 hypothesis.settings.register_profile("tests", deadline=None)  # how long an example takes says more of what else runs here
 hypothesis.settings.load_profile("tests")
 
@@ -129,6 +130,7 @@ CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "containerd": (lambda: all(_command(name)() for name in ("containerd", "ctr", "runc")), "apt-get install containerd runc"),
     "podman": (_command("podman"), "apt-get install podman"),
     "ip": (_command("ip"), "apt-get install iproute2"),
+    "openssl": (_command("openssl"), "apt-get install openssl"),
     "pandas": (_module("pandas"), "pip install pandas, which pyarrow makes nanosecond times with"),
     "grpc_tools": (_module("grpc_tools"), "pip install grpcio-tools"),
     "betterproto2_compiler": (_module("betterproto2_compiler"), "pip install betterproto2_compiler"),

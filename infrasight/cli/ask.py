@@ -22,7 +22,7 @@ def client_of(reach: Reach) -> Client:
     """A client for the server that the options name; it is not connected yet."""
     from infrasight.client import Client  # only commands that ask something pay for this import
 
-    return Client(reach.server_addr, reach.server_port, insecure=reach.insecure)
+    return Client(reach.server_addr, reach.server_port, insecure=reach.insecure, credentials=reach.credentials)
 
 
 def utf8(argument: str) -> str:

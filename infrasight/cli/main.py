@@ -11,7 +11,21 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from infrasight import __version__
-from infrasight.cli.options import DoctorOptions, EventsOptions, QueryOptions, SchemaOptions, UpOptions
+from infrasight.cli.options import (
+    CertsInitOptions,
+    CertsNodeOptions,
+    CertsRenewOptions,
+    CertsRevokeOptions,
+    CertsServerOptions,
+    CertsShowOptions,
+    CertsTokenOptions,
+    CertsUserOptions,
+    DoctorOptions,
+    EventsOptions,
+    QueryOptions,
+    SchemaOptions,
+    UpOptions,
+)
 from infrasight.errors import InfraSightError, SettingsError, Unreachable
 from infrasight.present.safe import printable
 from infrasight.settings import Parser, add_to, read
@@ -36,7 +50,17 @@ COMMANDS: dict[str, Command] = {
     "query": Command(QueryOptions, "infrasight.cli.query", "ask in SQL"),
     "schema": Command(SchemaOptions, "infrasight.cli.schema", "print the statements that make the tables of a ClickHouse server or cluster"),
     "doctor": Command(DoctorOptions, "infrasight.cli.doctor", "check what this machine offers, and say how to mend what is missing"),
+    "certs init": Command(CertsInitOptions, "infrasight.cli.certs", "make an authority"),
+    "certs server": Command(CertsServerOptions, "infrasight.cli.certs", "make a certificate for a server"),
+    "certs node": Command(CertsNodeOptions, "infrasight.cli.certs", "make a certificate for a node"),
+    "certs user": Command(CertsUserOptions, "infrasight.cli.certs", "make a certificate for a person or a program that asks"),
+    "certs token": Command(CertsTokenOptions, "infrasight.cli.certs", "make a token, which does in place of a certificate"),
+    "certs renew": Command(CertsRenewOptions, "infrasight.cli.certs", "make certificates anew, with new keys"),
+    "certs revoke": Command(CertsRevokeOptions, "infrasight.cli.certs", "make a certificate or a token count no more"),
+    "certs show": Command(CertsShowOptions, "infrasight.cli.certs", "show what there is, and until when it is good"),
 }
+"""By its name: one word, or a group's and its own."""
+GROUPS = {"certs": "make certificates and tokens for a small fleet"}
 
 
 class _Parser(Parser):
@@ -48,8 +72,13 @@ def parser() -> Parser:
     top = _Parser(prog="infrasight", description="See, keep and question what runs on Linux.")
     top.add_argument("--version", action="version", version=f"infrasight {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    groups = {"": commands}
     for name, command in COMMANDS.items():
-        add_to(commands.add_parser(name, help=command.summary, description=command.summary.capitalize() + "."), command.options)
+        group, _, own = name.rpartition(" ")
+        if group not in groups:
+            about = commands.add_parser(group, help=GROUPS[group], description=GROUPS[group].capitalize() + ".")
+            groups[group] = about.add_subparsers(dest="action", metavar="ACTION", required=True)
+        add_to(groups[group].add_parser(own, help=command.summary, description=command.summary.capitalize() + "."), command.options)
     return top
 
 
@@ -59,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _show_anything(stream)
     try:
         given = parser().parse_args(argv)
-        command = COMMANDS[given.command]
+        command = COMMANDS[" ".join(filter(None, (given.command, getattr(given, "action", None))))]
         status: int = importlib.import_module(command.module).run(read(command.options, given))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read us has had enough

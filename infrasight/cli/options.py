@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infrasight.settings import option
+from infrasight.trust import Trust
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -48,12 +49,17 @@ class Table(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Reach:
+class Address:
     """Where the server is."""
 
     server_addr: str = option("127.0.0.1", env="SERVER_ADDR", help="address of the server")
     server_port: int = option(50051, env="SERVER_PORT", minimum=1, maximum=65535, help="port of the server")
-    insecure: bool = option(False, help="allow a server on another machine although nothing is encrypted yet")
+    insecure: bool = option(False, help="allow a server on another machine although nothing is encrypted")
+
+
+@dataclass(frozen=True)
+class Reach(Trust, Address):
+    """Where the server is, and how it is talked to."""
 
 
 @dataclass(frozen=True)
@@ -126,3 +132,85 @@ class DoctorOptions(Reach):
 
     json: bool = option(False, env=None, help="one JSON object per check")
     data_dir: Path | None = option(None, help="the data directory to check; unless given as for up")
+
+
+class Person(enum.Enum):
+    """What a person may do."""
+
+    READER = "reader"
+    ADMIN = "admin"
+
+
+class Holder(enum.Enum):
+    """Who holds a token."""
+
+    NODE = "node"
+    READER = "reader"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class CertsOptions:
+    """`infrasight certs`."""
+
+    dir: Path = option(Path("certs"), env="INFRASIGHT_CERTS", help="directory of the authority, its certificates and the tokens")
+
+
+@dataclass(frozen=True)
+class CertsInitOptions(CertsOptions):
+    """`infrasight certs init`."""
+
+    days: int = option(3650, env=None, minimum=1, maximum=36500, unit="days", help="how long the authority lasts")
+
+
+@dataclass(frozen=True)
+class CertsServerOptions(CertsOptions):
+    """`infrasight certs server`."""
+
+    hosts: tuple[str, ...] = option((), env=None, flags=("hosts",), help="names and addresses that the server is reached under, a comma list")
+    days: int = option(365, env=None, minimum=1, maximum=36500, unit="days", help="how long the certificate lasts")
+
+
+@dataclass(frozen=True)
+class CertsNodeOptions(CertsOptions):
+    """`infrasight certs node`."""
+
+    name: str = option("", env=None, flags=("name",), help="the node's name, as its --node-name or its host has it")
+    days: int = option(365, env=None, minimum=1, maximum=36500, unit="days", help="how long the certificate lasts")
+
+
+@dataclass(frozen=True)
+class CertsUserOptions(CertsOptions):
+    """`infrasight certs user`."""
+
+    name: str = option("", env=None, flags=("name",), help="whose it is")
+    role: Person = option(Person.READER, env=None, help="what they may do: ask, or everything")
+    days: int = option(90, env=None, minimum=1, maximum=36500, unit="days", help="how long the certificate lasts")
+
+
+@dataclass(frozen=True)
+class CertsTokenOptions(CertsOptions):
+    """`infrasight certs token`."""
+
+    name: str = option("", env=None, flags=("name",), help="whose it is; a node's name, or * for any node")
+    role: Holder = option(Holder.READER, env=None, help="what they may do: ship as that node, ask, or everything")
+
+
+@dataclass(frozen=True)
+class CertsRenewOptions(CertsOptions):
+    """`infrasight certs renew`."""
+
+    names: tuple[str, ...] = option((), env=None, flags=("names",), help="certificates as `infrasight certs show` names them, a comma list")
+    days: int | None = option(None, env=None, minimum=1, maximum=36500, unit="days", help="how long they last; unless given as long as before")
+
+
+@dataclass(frozen=True)
+class CertsRevokeOptions(CertsOptions):
+    """`infrasight certs revoke`."""
+
+    name: str = option("", env=None, flags=("name",), help="certificate or token as `infrasight certs show` names it")
+
+
+@dataclass(frozen=True)
+class CertsShowOptions(CertsOptions):
+    """`infrasight certs show`."""

@@ -37,7 +37,7 @@ def server(
             *([f"--keep={','.join(keep)}"] if keep else []),
         ]
 
-    return Program("server", "infrasight.server", arguments, "infrasight server ready", environ, tuple(lent))
+    return Program("server", "infrasight.server", arguments, "infrasight server ready", _among_themselves(environ), tuple(lent))
 
 
 def node(
@@ -49,17 +49,25 @@ def node(
     interval_s: float,
     probes: Sequence[str] = (),
     config: Path | None = None,
+    directory: Path | None = None,
     lent: Sequence[int] = (),
 ) -> Program:
-    """A node that ships to the server on loopback and ignores the process `family` and its direct children."""
+    """A node that ships to the server on loopback, keeps its spool below `directory`, and ignores the process `family` and its direct children."""
 
     def arguments() -> list[str]:
         told = ["--output=server", f"--server-addr={LOOPBACK}", f"--server-port={server_port()}"]
         told += [f"--prometheus-port={prometheus_port}", f"--interval-s={interval_s}"]
+        told += [f"--spool-dir={directory.absolute() / 'spool'}"] if directory else []
         told += [f"--probes={','.join(probes)}"] if probes else []
         return told + ([f"--config={config.absolute()}"] if config else [])
 
-    return Program("node", "infrasight.node", arguments, "infrasight node ready", {**environ, "INFRASIGHT_FAMILY": str(family)}, tuple(lent))
+    told_by_environ = _among_themselves(environ) | {"INFRASIGHT_FAMILY": str(family)}
+    return Program("node", "infrasight.node", arguments, "infrasight node ready", told_by_environ, tuple(lent))
+
+
+def _among_themselves(environ: Mapping[str, str]) -> dict[str, str]:
+    """Without what is about TLS and tokens: that is for servers elsewhere, and these talk over loopback."""
+    return {name: value for name, value in environ.items() if not name.startswith(("INFRASIGHT_TLS_", "INFRASIGHT_TOKEN"))}
 
 
 def port_in(file: Path) -> int:

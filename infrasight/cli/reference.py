@@ -12,7 +12,7 @@ from infrasight.node.settings import Settings as NodeSettings
 from infrasight.server.settings import Settings as ServerSettings
 from infrasight.settings import Row, describe
 
-_TABLE = re.compile(r"(<!-- options of ([a-z.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- options of ([a-z. ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 DOCUMENTED: dict[str, type[Any]] = {
     **{name: command.options for name, command in COMMANDS.items()},
     "infrasight.node": NodeSettings,

@@ -15,6 +15,7 @@ from infrasight.cli.children import Child
 from infrasight.cli.options import QueryOptions
 from infrasight.cli.together import together
 from infrasight.errors import DataDirectoryError
+from infrasight.trust import Trust
 
 
 @contextlib.asynccontextmanager
@@ -29,5 +30,6 @@ async def server_on(directory: Path, options: QueryOptions) -> AsyncIterator[Que
             child = Child(program, lambda _name, _line: None)
             tasks.create_task(child.run(), name="server")
             await child.ready.wait()
-            yield dataclasses.replace(options, server_addr="127.0.0.1", server_port=programs.port_in(port_file))
+            alone = dataclasses.asdict(Trust())
+            yield dataclasses.replace(options, server_addr=programs.LOOPBACK, server_port=programs.port_in(port_file), **alone)
             await child.stop()

@@ -79,6 +79,7 @@ class Up:
             interval_s=options.interval_s,
             probes=options.probes,
             config=options.config,
+            directory=directory,
             lent=[lent],
         )
         self._server, self._node = Child(server, self._say), Child(node, self._say)

@@ -5,6 +5,6 @@ one domain, which whoever has them yields as samples. Nothing is counted here: e
 """
 
 from infrasight.metrics.endpoint import serve
-from infrasight.metrics.samples import Sample, counter, gauge, of_graph, of_process
+from infrasight.metrics.samples import Histogram, Sample, counter, gauge, histogram, of_graph, of_process
 
-__all__ = ["Sample", "counter", "gauge", "of_graph", "of_process", "serve"]
+__all__ = ["Histogram", "Sample", "counter", "gauge", "histogram", "of_graph", "of_process", "serve"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
 
 from infrasight.errors import MetricsError
 from infrasight.metrics.samples import Sample
@@ -14,19 +15,20 @@ Collect = Callable[[], Iterable[Sample]]
 def exposition(samples: Iterable[Sample]) -> bytes:
     """The samples in Prometheus's text format."""
     from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+    families: dict[str, Any] = {}
     for sample in samples:
         if sample.name not in families:
-            family = CounterMetricFamily if sample.kind == "counter" else GaugeMetricFamily
+            family: Any = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}[sample.kind]
             families[sample.name] = family(sample.name, sample.help, labels=list(sample.labels))
-        families[sample.name].add_metric(list(sample.labels.values()), sample.value)
+        figures = (list(sample.buckets), sample.value) if sample.kind == "histogram" else (sample.value,)
+        families[sample.name].add_metric(list(sample.labels.values()), *figures)
 
     class Once:
         """What the registry asks for its families."""
 
-        def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+        def collect(self) -> Iterable[Any]:
             return families.values()
 
     registry = CollectorRegistry(auto_describe=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import os
 import resource
 from collections.abc import Iterator, Mapping
@@ -13,13 +15,34 @@ from infrasight.actors import Graph
 
 @dataclass(frozen=True)
 class Sample:
-    """One value of one metric. `kind` is "counter" or "gauge"; a counter's name ends in `_total`. Samples of one name have the same help and kind."""
+    """One value of one metric. `kind` is "counter", "gauge" or "histogram"; a counter's name ends in `_total`. Samples of one name have the same help
+    and kind. Of a histogram, `value` is the sum of what was observed, and `buckets` how often up to which limit."""
 
     name: str
     kind: str
     help: str
     labels: Mapping[str, str]
     value: float
+    buckets: tuple[tuple[str, float], ...] = ()
+
+
+class Histogram:
+    """How often values up to each limit were observed. The limits are those that Prometheus's clients have by default, for seconds."""
+
+    LIMITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+    def __init__(self) -> None:
+        self.sum = 0.0
+        self._counts = [0] * (len(self.LIMITS) + 1)
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self.sum += value
+        self._counts[bisect.bisect_left(self.LIMITS, value)] += 1
+
+    def buckets(self) -> tuple[tuple[str, float], ...]:
+        """Limit and how many were not above it."""
+        return tuple(zip((*map(str, self.LIMITS), "+Inf"), itertools.accumulate(self._counts), strict=True))
 
 
 def counter(name: str, help: str, value: float, **labels: str) -> Sample:
@@ -30,6 +53,11 @@ def counter(name: str, help: str, value: float, **labels: str) -> Sample:
 def gauge(name: str, help: str, value: float, **labels: str) -> Sample:
     """A value that goes up and down."""
     return Sample(name, "gauge", help, labels, value)
+
+
+def histogram(name: str, help: str, observed: Histogram, **labels: str) -> Sample:
+    """What was observed so far."""
+    return Sample(name, "histogram", help, labels, observed.sum, observed.buckets())
 
 
 def of_graph(graph: Graph, crashes: Mapping[str, int]) -> Iterator[Sample]:

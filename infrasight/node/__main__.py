@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import uvloop
 
@@ -31,7 +31,7 @@ log = logging.getLogger("infrasight.node")
 
 async def run(settings: Settings) -> int:
     """Trace until SIGINT or SIGTERM, or until nobody takes the output any more; the exit status."""
-    policy = policy_for(settings.config, settings.probes)
+    policy = policy_for(settings.config, settings.traced)
     forget_start_up()  # before the rings are mapped, so that the two are never there together
     with await trace(policy.probes, self_pid=os.getpid(), family_pid=settings.family_pid, rules=policy.rules) as tracing:
         for probe, reason in tracing.failed.items():
@@ -57,7 +57,7 @@ def reload(tracing: Tracing, settings: Settings, redactor: Redactor) -> None:
         log.warning("infrasight node: no configuration to read again: started without --config")
         return
     try:
-        policy = policy_for(settings.config, settings.probes)
+        policy = policy_for(settings.config, settings.traced)
         tracing.apply(policy.probes, policy.rules)
     except InfraSightError as error:
         log.error("infrasight node: the configuration stays as it was: %s", error)
@@ -72,7 +72,7 @@ def _what(policy: Policy) -> str:
 
 
 def _destination(settings: Settings) -> str:
-    return f"to {settings.server_addr}:{settings.server_port}" if settings.output == "server" else f"output {settings.output}"
+    return "to " + " or ".join(f"{host}:{port}" for host, port in settings.servers) if settings.output == "server" else f"output {settings.output}"
 
 
 def _stop_on_signals(supervisor: Supervisor, grace_s: float) -> asyncio.Future[bool]:
@@ -94,10 +94,19 @@ def _stop_on_signals(supervisor: Supervisor, grace_s: float) -> asyncio.Future[b
 
 
 def _report(node: Node, drained: bool) -> int:
-    held = node.exporter.window.held_rows() if node.exporter else {}
-    if held:
-        log.error("not stored before the end: %s", ", ".join(f"{rows} {kind}" for kind, rows in held.items()))
-    return 0 if drained and not held else 1
+    if node.exporter is None:
+        return 0 if drained else 1
+    spool = node.exporter.spool
+    if kept := spool.rows():
+        log.warning("kept for the next start: %s", _amounts(kept))
+    if lost := spool.unsafe_rows():
+        log.error("not stored before the end: %s", _amounts(lost))
+    spool.close()
+    return 0 if node.exporter.drained and not lost else 1
+
+
+def _amounts(rows: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in rows.items())
 
 
 def _quiet_stdout() -> None:

@@ -34,6 +34,7 @@ from infrasight.node.containers.cgroups import Cgroups
 from infrasight.node.containers.columns import contained
 from infrasight.node.containers.containment import Container
 from infrasight.node.containers.table import Containers
+from infrasight.node.delivery.tally import Tally, read_as_rows
 from infrasight.node.flow import Batch, Drain, Loss
 from infrasight.node.growth import Growth, counters
 from infrasight.node.identity import Identity
@@ -162,9 +163,12 @@ class Enricher(Actor):
         family: tuple[int, ...] = (),
         reverse: ReverseNames | None = None,
         containers: Containers | None = None,
+        tally: Tally | None = None,
     ) -> None:
+        """Rows that are not a record each are counted in `tally` when they are made."""
         self._inbox, self._outbox = inbox, outbox
         self.containers = Containers() if containers is None else containers
+        self._tally = tally or Tally()
         self._made: list[Container] = []
         self._node = node.encode()
         self._identity = Identity(node, boot)
@@ -192,6 +196,8 @@ class Enricher(Actor):
             if self._made:
                 await self.containers.wait_for([self._made.pop() for _ in range(len(self._made))])
             for batch in self._batches(drain):
+                if not read_as_rows(KINDS[batch.kind]):
+                    self._tally.take(batch.kind, batch.columns.num_rows)
                 await self._outbox.put(batch)
 
     async def _refresh(self, drain: Drain) -> None:
@@ -252,7 +258,7 @@ class Enricher(Actor):
         for records in drain.life:
             of_cgroups = (records["action"] == CGROUP) | (records["action"] == CGROUP_GONE)
             if of_cgroups.any():
-                self._made += self.cgroups.apply(records[of_cgroups])
+                self._made += self.cgroups.apply(records[of_cgroups], drain.wall_offset_ns)
                 records = records[~of_cgroups]
             life.append(records)
         return replace(drain, life=life)

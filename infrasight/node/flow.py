@@ -70,6 +70,10 @@ class Encoded:
     oldest_ns: int
     more: bool = False
     """Whether more of the batch follows, under the same `seq`."""
+    epoch: int = 0
+    """The life of the node that it is from; 0: this one."""
+    piece: int = 0
+    """Which piece of its batch it is, from 0 on."""
 
     def weight(self) -> int:
         """Bytes."""

@@ -10,8 +10,8 @@ beside it         inquirer, who has runtimes tell of containers
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
+from typing import Any
 
 from infrasight import __version__
 from infrasight.actors import Actor, Edge, Graph, Mailbox
@@ -20,13 +20,17 @@ from infrasight.node.containers.inquirer import Inquirer
 from infrasight.node.containers.table import Containers
 from infrasight.node.delivery.batcher import Batcher, Limits
 from infrasight.node.delivery.exporter import Exporter
+from infrasight.node.delivery.spool import Spool
+from infrasight.node.delivery.tally import Tally
 from infrasight.node.enricher import Enricher
 from infrasight.node.flow import Attention, Batch, Drain, Encoded
 from infrasight.node.identity import boot_id
+from infrasight.node.ledger import Ledger
 from infrasight.node.names.reverse import Resolver, ReverseNames, asking
 from infrasight.node.printer import Discarder, Printer
 from infrasight.node.reader import Reader
 from infrasight.node.settings import Settings
+from infrasight.runtimes import of_users
 from infrasight.wire import Hello
 
 DRAIN_BYTES = 4 << 20
@@ -50,6 +54,7 @@ class Node:
     inquirer: Inquirer
     exporter: Exporter | None
     reverse: ReverseNames | None
+    ledger: Ledger
 
 
 def build(tracing: Tracing, settings: Settings) -> Node:
@@ -63,11 +68,15 @@ def build(tracing: Tracing, settings: Settings) -> Node:
     printing = settings.output in ("compact", "json")
     attention = Attention(watched=printing)
     patience_s = min(settings.batch_age_s, PATIENCE_S)
-    reader = Reader(tracing, drains, settings.interval_s, (patience_s, 2.5 * patience_s), attention)
+    ledger = Ledger()
+    spool = _spool(settings, ledger)
+    tally = spool.tally if spool else Tally()
+    reader = Reader(tracing, drains, settings.interval_s, (patience_s, 2.5 * patience_s), attention, ledger, tally)
     reverse = ReverseNames(private=settings.reverse_dns_private) if settings.reverse_dns else None
     containers = Containers()
-    enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family, reverse=reverse, containers=containers)
-    inquirer = Inquirer(containers, enricher.cgroups, settings.places)
+    enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family, reverse=reverse, containers=containers, tally=tally)
+    users = of_users if settings.of_users else None
+    inquirer = Inquirer(containers, enricher.cgroups, settings.places, users=users, node=settings.node)
     actors: list[Actor] = [reader, enricher, inquirer]
     edges = [Edge(drains, "reader", "enricher")]
     if reverse:
@@ -81,12 +90,21 @@ def build(tracing: Tracing, settings: Settings) -> Node:
     else:
         limits = Limits(age_s=settings.batch_age_s, longest_age_s=10 * settings.batch_age_s)
         actors.append(Batcher(batches, encoded, limits, attention=attention))
-        if settings.output == "server":
-            hello = Hello(node=settings.node, version=__version__, boot_id=boot, epoch=time.time_ns())
-            address = settings.server_addr, settings.server_port
-            exporter = Exporter(encoded, *address, hello, insecure=settings.insecure, reach_within_s=settings.reach_within_s, attention=attention)
+        if spool:
+            hello = Hello(node=settings.node, version=__version__, boot_id=boot)
+            more: dict[str, Any] = {"insecure": settings.insecure, "credentials": settings.credentials, "reach_within_s": settings.reach_within_s}
+            exporter = Exporter(encoded, settings.servers, hello, spool, attention=attention, **more)
         end: Actor = exporter or Discarder(encoded)
         actors.append(end)
         edges += [Edge(batches, "enricher", "batcher"), Edge(encoded, "batcher", end.name)]
 
-    return Node(Graph("node", actors, edges), reader, enricher, inquirer, exporter, reverse)
+    return Node(Graph("node", actors, edges), reader, enricher, inquirer, exporter, reverse, ledger)
+
+
+def _spool(settings: Settings, ledger: Ledger) -> Spool | None:
+    """Where what goes to a server waits for it, open; None when nothing does."""
+    if settings.output != "server":
+        return None
+    spool = Spool(settings.spool, settings.spool_limits, ledger=ledger)
+    spool.open()
+    return spool

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from infrasight.actors import Actor, Mailbox
 from infrasight.kernel import Records, Ring, Tracing
 from infrasight.kernel.alarm import Alarm
+from infrasight.node.delivery.tally import Tally, read_as_rows
 from infrasight.node.flow import Attention, Drain, Loss
+from infrasight.node.ledger import Ledger
 from infrasight.schema.kinds import FILLED
 from infrasight.schema.layout import Layout
 
@@ -41,11 +43,17 @@ class Reader(Actor):
         interval_s: float = 10.0,
         patience_s: tuple[float, float] = (IDLE_S, IDLE_S),
         attention: Attention | None = None,
+        ledger: Ledger | None = None,
+        tally: Tally | None = None,
     ) -> None:
-        """`interval_s`: between two rows of an account. `patience_s`: how long, at least and at most, until the next look when there was something
+        """What the node itself lost comes from `ledger`; what is read is counted in `tally`.
+
+        `interval_s`: between two rows of an account. `patience_s`: how long, at least and at most, until the next look when there was something
         and nobody watches, unless a ring fills up: each look costs as much as thousands of events, so what `SHARE` allows decides."""
         self._tracing, self._outbox, self._interval_s, self._patience_s = tracing, outbox, interval_s, patience_s
         self._attention = attention or Attention()
+        self._ledger = ledger or Ledger()
+        self._tally = tally or Tally()
         self._accounts_due_s = time.monotonic() + interval_s
         self._looked_cpu_s = time.process_time()
         self._sweep: Sweep = iter(())
@@ -170,6 +178,8 @@ class Reader(Actor):
         for layout, records in taken:
             name = layout.kind.name
             self.events[name] = self.events.get(name, 0) + len(records)
+            if read_as_rows(layout.kind):
+                self._tally.take(name, len(records))
         return taken
 
     def _losses(self) -> list[Loss]:
@@ -180,4 +190,4 @@ class Reader(Actor):
         self._losses_read_s, self._losses_read_wall_ns = now, until
         before, self._lost = self._lost, self._tracing.losses()
         more = {key: count - before.get(key, 0) for key, count in self._lost.items()}
-        return [Loss(probe, reason, count, since, until) for (probe, reason), count in more.items() if count]
+        return [Loss(probe, reason, count, since, until) for (probe, reason), count in more.items() if count] + self._ledger.take()

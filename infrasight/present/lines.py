@@ -76,5 +76,5 @@ def time_text(ns: int) -> str:
 
 def json_line(kind: str, row: Row) -> str:
     """One JSON object in ASCII without its newline: `kind`, then every column; times in RFC 3339 with nanoseconds, UTC."""
-    times = {name: time_text(row[name]) for name in ("ts", "since", "container_created") if name in row}
+    times = {name: time_text(row[name]) for name in ("ts", "since", "container_created", "container_started") if name in row}
     return json.dumps({"kind": kind, **row, **times}, separators=(",", ":")).replace("\x7f", "\\u007f")

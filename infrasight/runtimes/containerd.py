@@ -1,6 +1,9 @@
 """containerd by its own API: every container of every namespace, what it is, told as soon as it is made.
 
 A container is made before its cgroup is, and what is made is told through a stream of events; so what it is is usually known before it does anything.
+
+What Kubernetes has it run is told here as well, and completely: what the pod is called, its labels and annotations are with the container that stands
+for the pod (its sandbox), which is made before the others. So nothing is asked through the CRI that is behind the same socket.
 """
 
 from __future__ import annotations
@@ -10,15 +13,20 @@ from contextlib import aclosing
 from pathlib import Path
 
 from infrasight.errors import CallFailed, Disconnected
-from infrasight.runtimes.facts import Digests, Told, facts_of
-from infrasight.runtimes.spec import read
-from infrasight.wire.containerd import Container, Envelope, Filters, GotContainer, GotImage, Name, Namespaces, Nothing
+from infrasight.runtimes.facts import Facts, Key, Remembered, Told, facts_of
+from infrasight.runtimes.limits import SYSTEM, Limits
+from infrasight.runtimes.loose import inside, parsed, text, texts
+from infrasight.runtimes.pods import NO_POD, SANDBOX_NAME, Pod, pod_of
+from infrasight.runtimes.spec import Spec, read
+from infrasight.wire.containerd import Container, Envelope, Filters, GotContainer, GotImage, Name, Namespaces, Nothing, Timestamp
 from infrasight.wire.local import LocalChannel
 from infrasight.wire.strict import parse
 
 _FILTERS = ['topic~="^/containers/(create|update|delete)$"', 'topic~="^/images/"']
 _OTHERS = frozenset({"moby"})
 """Namespaces of those who know more of their containers than they tell containerd: docker."""
+_SANDBOX = "io.cri-containerd.sandbox.metadata"
+"""What a sandbox's container has the pod's configuration under (containerd/pkg/cri/store/sandbox)."""
 
 
 class Containerd:
@@ -27,10 +35,11 @@ class Containerd:
     tells = frozenset({b"containerd", b""})
     """Of whose containers it tells, as paths of cgroups name the runtime; the cgroupfs driver's of Kubernetes do not."""
 
-    def __init__(self, socket: Path, answer_within_s: float = 5.0) -> None:
-        self.socket = socket
-        self._channel = LocalChannel(socket, "containerd", answer_within_s)
-        self._digests = Digests()
+    def __init__(self, socket: Path, answer_within_s: float = 5.0, node: str = "", door: str = "", limits: Limits = SYSTEM) -> None:
+        """`node` is what Kubernetes calls this machine; `door` is the path to connect to, where `socket` is just what it is called."""
+        self.socket, self._node, self._limits = socket, node, limits
+        self._channel = LocalChannel(socket, "containerd", answer_within_s, answer_bytes=limits.answer_bytes, fields=limits.fields, door=door)
+        self._digests, self._pods = Remembered[bytes](), Remembered[Pod]()
 
     async def containers(self) -> AsyncGenerator[Told | None, None]:
         """The containers that there are; then None, once all of those have been told; then those that are made, changed and removed, without end.
@@ -47,7 +56,11 @@ class Containerd:
             while (event := await events.receive(None)) is not None:
                 if (news := await self._about(event)) is not None:
                     yield news
+                await self._limits.pause()
         raise Disconnected(f"the containerd at {self.socket} tells no more")
+
+    def seek(self, id: bytes) -> None:
+        """Nothing needs to be done: what is made is told."""
 
     async def answer(self) -> None:
         """Have it answer something. Errors as of `containers`; a connection on which there are no news can have one that hangs at its end."""
@@ -64,6 +77,7 @@ class Containerd:
                 while (each := await listed.receive(self._channel.answer_within_s)) is not None:
                     if each.container is not None:
                         yield await self._told(space, each.container)
+                    await self._limits.pause()
 
     async def _namespaces(self) -> list[str]:
         found = await self._channel.ask("/containerd.services.namespaces.v1.Namespaces/List", Nothing(), Namespaces, {})
@@ -78,24 +92,57 @@ class Containerd:
         if not topic.startswith("/containers/") or space in _OTHERS:
             return None
         if topic.endswith("/delete"):
-            return about.encode(), None
+            self._pods.forget((space, about))
+            return Key(about.encode(), space.encode()), None
+        container = await self._get(space, about)
+        return None if container is None else await self._told(space, container)
+
+    async def _get(self, space: str, id: str) -> Container | None:
         try:
-            got = await self._channel.ask("/containerd.services.containers.v1.Containers/Get", Name(id=about), GotContainer, _in(space))
+            return (await self._channel.ask("/containerd.services.containers.v1.Containers/Get", Name(id=id), GotContainer, _in(space))).container
         except CallFailed:  # it is gone already
             return None
-        return None if got.container is None else await self._told(space, got.container)
 
     async def _told(self, space: str, container: Container) -> Told:
-        created, image = container.created_at, container.image
         spec = read(container.spec.value if container.spec else b"")
-        return container.id.encode(), facts_of(
-            container.id,
-            {entry.key: entry.value for entry in container.labels},
+        return Key(container.id.encode(), space.encode()), await self._facts(space, container, spec)
+
+    async def _facts(self, space: str, container: Container, spec: Spec) -> Facts:
+        image = container.image
+        return facts_of(
+            SANDBOX_NAME if spec.pod == container.id else spec.name or container.id,
+            _labels(container),
             image=image,
             image_digest=await self._digests.of((space, image), lambda: self._digest(space, image)) if image else b"",
-            created_ns=created.seconds * 10**9 + created.nanos if created else 0,
+            created_ns=_ns(container.created_at),
             privileged=spec.privileged,
+            pod=await self._pod(space, spec.pod, container) if spec.pod else NO_POD,
             cgroup=spec.cgroup,
+        )
+
+    async def _pod(self, space: str, id: str, container: Container) -> Pod:
+        """The pod of a container, which may be its sandbox."""
+
+        async def ask() -> Pod:
+            sandbox = await self._get(space, id)
+            return self._pod_of(sandbox) if sandbox else pod_of(_labels(container))
+
+        if id == container.id:
+            self._pods.put((space, id), self._pod_of(container))
+        return await self._pods.of((space, id), ask)
+
+    def _pod_of(self, sandbox: Container) -> Pod:
+        noted = next((each.value.value for each in sandbox.extensions if each.key == _SANDBOX and each.value), b"")
+        config = inside(parsed(noted), "Metadata", "Config")
+        who = inside(config, "metadata")
+        return pod_of(
+            _labels(sandbox),
+            texts(inside(config, "annotations")),
+            name=text(who, "name"),
+            namespace=text(who, "namespace"),
+            uid=text(who, "uid"),
+            node=self._node,
+            created_ns=_ns(sandbox.created_at),
         )
 
     async def _digest(self, space: str, image: str) -> bytes:
@@ -109,3 +156,11 @@ class Containerd:
 
 def _in(space: str) -> dict[str, str]:
     return {"containerd-namespace": space}
+
+
+def _labels(container: Container) -> dict[str, str]:
+    return {entry.key: entry.value for entry in container.labels}
+
+
+def _ns(time: Timestamp | None) -> int:
+    return time.seconds * 10**9 + time.nanos if time else 0

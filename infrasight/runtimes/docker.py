@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infrasight.errors import CallFailed, Disconnected
-from infrasight.runtimes.facts import Digests, Facts, Told, facts_of
+from infrasight.runtimes.facts import Facts, Key, Remembered, Told, facts_of
+from infrasight.runtimes.limits import SYSTEM, Limits
+from infrasight.runtimes.loose import inside, text, texts
 
 if TYPE_CHECKING:
     import aiohttp
 
-ANSWER_BYTES_MAX, EVENT_BYTES_MAX = 16 << 20, 1 << 20
-"""Of one answer, and of one event."""
+EVENT_BYTES_MAX = 1 << 20
+"""Of one event."""
 _WANTED = {"type": ["container"], "event": ["create", "rename", "update", "destroy", "remove"]}
 """Events; a container that is no more is destroyed by docker and removed by podman."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,18 +27,19 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Docker:
     """One docker or podman, behind a socket."""
 
-    def __init__(self, socket: Path, answer_within_s: float = 5.0) -> None:
+    def __init__(self, socket: Path, answer_within_s: float = 5.0, node: str = "", door: str = "", limits: Limits = SYSTEM) -> None:
+        """`door` is the path to connect to, where `socket` is just what it is called; `node` makes no difference."""
         import aiohttp  # only where there is such a socket: it takes some megabytes
 
-        self.socket = socket
+        self.socket, self._limits = socket, limits
         self.tells: frozenset[bytes] = frozenset()
         """Of whose containers it tells, as paths of cgroups name the runtime; known once it has answered."""
         self._errors = aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, ValueError
         self._within = aiohttp.ClientTimeout(total=answer_within_s)
         self._endless = aiohttp.ClientTimeout(total=None, sock_connect=answer_within_s)
-        connector = aiohttp.UnixConnector(str(socket), limit=4)
-        self._session = aiohttp.ClientSession("http://localhost", connector=connector, read_bufsize=EVENT_BYTES_MAX)
-        self._digests = Digests()
+        connector = aiohttp.UnixConnector(door or str(socket), limit=4)
+        self._session = aiohttp.ClientSession("http://localhost", connector=connector, read_bufsize=min(EVENT_BYTES_MAX, limits.answer_bytes))
+        self._digests = Remembered[bytes]()
 
     async def containers(self) -> AsyncGenerator[Told | None, None]:
         """The containers that there are; then None, once all of those have been told; then those that are made, changed and removed, without end.
@@ -50,17 +53,22 @@ class Docker:
             async with self._session.get("/events", params={"filters": json.dumps(_WANTED)}, timeout=self._endless) as events:
                 self._check(events)
                 for each in await self._get("/containers/json", all="1"):
-                    if (news := await self._about(_text(each, "Id"))) is not None:
+                    if (news := await self._about(text(each, "Id"))) is not None:
                         yield news
+                    await self._limits.pause()
                 yield None
                 while line := await events.content.readline():
                     event = json.loads(line)
-                    id = _text(_inside(event, "Actor"), "ID") or _text(event, "id")
-                    if _text(event, "Action") in ("destroy", "remove"):
-                        yield id.encode(), None
+                    id = text(inside(event, "Actor"), "ID") or text(event, "id")
+                    if text(event, "Action") in ("destroy", "remove"):
+                        yield _key(id), None
                     elif (news := await self._about(id)) is not None:
                         yield news
+                    await self._limits.pause()
         raise Disconnected(f"{self.socket} tells no more")
+
+    def seek(self, id: bytes) -> None:
+        """Nothing needs to be done: what is made is told."""
 
     async def answer(self) -> None:
         """Have it answer something. Errors as of `containers`; a connection on which there are no news can have one that hangs at its end."""
@@ -78,18 +86,19 @@ class Docker:
             told = await self._get(f"/containers/{_plain(id)}/json")
         except CallFailed:  # it is gone already
             return None
-        return id.encode(), await self._facts(told)
+        return _key(id), await self._facts(told)
 
     async def _facts(self, told: Any) -> Facts:
-        config, image = _inside(told, "Config"), _text(told, "Image")
-        labels = _inside(config, "Labels")
+        config, image = inside(told, "Config"), text(told, "Image")
+        labels = inside(config, "Labels")
         return facts_of(
-            _text(told, "Name").removeprefix("/"),
-            {name: value for name, value in labels.items() if isinstance(value, str)},
-            image=_text(config, "Image"),
+            text(told, "Name").removeprefix("/"),
+            texts(labels),
+            image=text(config, "Image"),
             image_digest=await self._digests.of(image, lambda: self._digest(image)) if image else b"",
-            created_ns=_time_ns(_text(told, "Created")),
-            privileged=_inside(told, "HostConfig").get("Privileged") is True,
+            created_ns=_time_ns(text(told, "Created")),
+            started_ns=_time_ns(text(inside(told, "State"), "StartedAt")),
+            privileged=inside(told, "HostConfig").get("Privileged") is True,
         )
 
     async def _digest(self, image: str) -> bytes:
@@ -109,8 +118,8 @@ class Docker:
                 body = bytearray()
                 async for chunk in response.content.iter_chunked(1 << 16):
                     body += chunk
-                    if len(body) > ANSWER_BYTES_MAX:
-                        raise Disconnected(f"{self.socket} answers with more than {ANSWER_BYTES_MAX} bytes")
+                    if len(body) > self._limits.answer_bytes:
+                        raise Disconnected(f"{self.socket} answers with more than {self._limits.answer_bytes} bytes")
                 return json.loads(body)
 
     def _check(self, response: aiohttp.ClientResponse) -> None:
@@ -134,14 +143,8 @@ def _plain(id: str) -> str:
     return id
 
 
-def _inside(told: Any, name: str) -> dict[str, Any]:
-    found = told.get(name) if isinstance(told, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
-def _text(told: Any, name: str) -> str:
-    found = told.get(name) if isinstance(told, dict) else None
-    return found if isinstance(found, str) else ""
+def _key(id: str) -> Key:
+    return Key(id.encode(errors="replace"))
 
 
 def _time_ns(text: str) -> int:

@@ -5,15 +5,31 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, NamedTuple, TypeVar
+
+from infrasight.runtimes.pods import NO_POD, Pod, pod_of
+
+T = TypeVar("T")
 
 LABELS_MAX, LABEL_BYTES_MAX = 64, 1024
 """Labels kept of a container, in the order of their names, and bytes of each with its name: annotations of people can be of any size."""
-DIGESTS_MAX = 1024
-"""Digests of images that are remembered."""
-_POD_NAME, _POD_NAMESPACE, _CONTAINER_NAME = "io.kubernetes.pod.name", "io.kubernetes.pod.namespace", "io.kubernetes.container.name"
-"""Labels that the kubelet has every container made with (kubernetes/pkg/kubelet/types/labels.go)."""
+TEXT_BYTES_MAX = 1024
+"""Of every other text."""
+REMEMBERED_MAX = 1024
+"""Images, and pods, that one runtime's are remembered."""
+_CONTAINER_NAME = "io.kubernetes.container.name"
+"""A label that the kubelet has every container made with (kubernetes/pkg/kubelet/types/labels.go)."""
 _NAMES = (_CONTAINER_NAME, "nerdctl/name")
 """Labels that are a container's name."""
+
+
+class Key(NamedTuple):
+    """What tells a container from the others of a machine."""
+
+    id: bytes
+    space: bytes = b""
+    """The namespace of containerd's, in each of which an id can be once; empty where the runtime has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,58 +40,99 @@ class Facts:
     image: bytes = b""
     image_digest: bytes = b""
     labels: tuple[bytes, ...] = ()
-    """`name=value` each."""
+    """`name=value` each: its own, and those of its pod."""
     created_ns: int = 0
-    """ns since the epoch."""
+    """ns since the epoch, as `started_ns`."""
+    started_ns: int = 0
     privileged: bool = False
     pod_name: bytes = b""
     pod_namespace: bytes = b""
+    pod_uid: bytes = b""
+    workload: bytes = b""
+    """What owns the pod, `Deployment/web`."""
     cgroup: bytes = b""
     """Path of its cgroup below the root, where it says so."""
 
+    def weight(self) -> int:
+        """Bytes of text."""
+        return sum(map(len, (*self.labels, self.name, self.image, self.image_digest, self.pod_name, self.pod_namespace, self.workload, self.cgroup)))
 
-Told = tuple[bytes, Facts | None]
-"""A container's id and what it is; None when it is no more."""
+
+class Unknown(Enum):
+    """What is said of a container in place of what it is."""
+
+    YET = "not known yet, though the kernel knows it: nothing has been started in it"
+
+
+Told = tuple[Key, Facts | Unknown | None]
+"""A container and what it is; None when it is no more."""
 
 
 def facts_of(
-    name: str, labels: Mapping[str, str], *, image: str, image_digest: bytes, created_ns: int, privileged: bool, cgroup: bytes = b""
+    name: str,
+    labels: Mapping[str, str],
+    *,
+    image: str,
+    image_digest: bytes,
+    created_ns: int,
+    privileged: bool,
+    started_ns: int = 0,
+    pod: Pod = NO_POD,
+    cgroup: bytes = b"",
 ) -> Facts:
-    """With what labels say; `name` is the container's where they say none."""
+    """With what labels say; `name` is the container's where they say none. Of a label that the container and its pod have, the container's counts."""
+    pod = pod_of(labels) if pod is NO_POD else pod
     return Facts(
-        name=next((labels[label] for label in _NAMES if label in labels), name).encode(),
-        image=image.encode(),
-        image_digest=image_digest,
-        labels=labels_of(labels),
-        created_ns=created_ns,
+        name=_text(next((labels[label] for label in _NAMES if label in labels), name)),
+        image=_text(image),
+        image_digest=image_digest[:TEXT_BYTES_MAX],
+        labels=labels_of({**pod.labels, **labels}),
+        created_ns=_time(created_ns),
+        started_ns=_time(started_ns),
         privileged=privileged,
-        pod_name=labels.get(_POD_NAME, "").encode(),
-        pod_namespace=labels.get(_POD_NAMESPACE, "").encode(),
+        pod_name=_text(pod.name),
+        pod_namespace=_text(pod.namespace),
+        pod_uid=_text(pod.uid),
+        workload=_text(pod.workload),
         cgroup=cgroup,
     )
 
 
+def _text(told: str) -> bytes:
+    return told.encode(errors="replace")[:TEXT_BYTES_MAX]
+
+
+def _time(told_ns: int) -> int:
+    """One that a column can hold."""
+    return told_ns if 0 < told_ns < 2**63 else 0
+
+
 def labels_of(told: Mapping[str, str]) -> tuple[bytes, ...]:
     """Labels as facts have them: bounded, without NUL, by name."""
-    words = [f"{name}={value}".encode().replace(b"\0", b"") for name, value in sorted(told.items())]
+    words = [f"{name}={value}".encode(errors="replace").replace(b"\0", b"") for name, value in sorted(told.items())]
     return tuple(word[:LABEL_BYTES_MAX] for word in words[:LABELS_MAX])
 
 
-class Digests:
-    """What names of images stand for: each is asked for once, as long as it is remembered."""
+class Remembered(Generic[T]):
+    """What a runtime was asked once, such as what names of images stand for; as long as there is room, those not asked for the longest go first."""
 
-    def __init__(self) -> None:
-        self._known: OrderedDict[Hashable, bytes] = OrderedDict()
+    def __init__(self, most: int = REMEMBERED_MAX) -> None:
+        self._most = most
+        self._known: OrderedDict[Hashable, T] = OrderedDict()
 
-    async def of(self, image: Hashable, ask: Callable[[], Awaitable[bytes]]) -> bytes:
-        """That of an image. What `ask` raises goes to the caller."""
-        if image not in self._known:
-            self._known[image] = await ask()
-            while len(self._known) > DIGESTS_MAX:
-                self._known.popitem(last=False)
-        self._known.move_to_end(image)
-        return self._known[image]
+    async def of(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
+        """What is known by this key. What `ask` raises goes to the caller."""
+        if key not in self._known:
+            self.put(key, await ask())
+        self._known.move_to_end(key)
+        return self._known[key]
 
-    def forget(self, image: Hashable) -> None:
-        """It may stand for another from now on."""
-        self._known.pop(image, None)
+    def put(self, key: Hashable, value: T) -> None:
+        """It was told without being asked for."""
+        self._known[key] = value
+        while len(self._known) > self._most:
+            self._known.popitem(last=False)
+
+    def forget(self, key: Hashable) -> None:
+        """It may be another from now on."""
+        self._known.pop(key, None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
+
+from infrasight.runtimes.loose import inside, parsed, text
 
 _EVERYTHING = "CAP_SYS_ADMIN"
 
@@ -17,30 +18,34 @@ class Spec:
     """Whether the container may use all devices and has CAP_SYS_ADMIN, as `--privileged` gives it."""
     cgroup: bytes = b""
     """The path of its cgroup; empty where the systemd driver makes it (`slice:prefix:id`)."""
+    pod: str = ""
+    """The id of the pod's sandbox, as containerd notes it for pods (containerd/pkg/cri/annotations)."""
+    name: str = ""
+    """What it is called in that pod."""
 
 
 def read(spec: bytes) -> Spec:
     """What a specification says; nothing, when it cannot be understood."""
-    try:
-        told = json.loads(spec)
-    except (ValueError, RecursionError):
-        return Spec()
-    path = _inside(told, "linux").get("cgroupsPath")
-    return Spec(_is_privileged(told), path.encode() if isinstance(path, str) and path.startswith("/") else b"")
+    return understood(parsed(spec))
+
+
+def understood(told: Any) -> Spec:
+    """What a specification says that was parsed already."""
+    path, notes = inside(told, "linux").get("cgroupsPath"), inside(told, "annotations")
+    return Spec(
+        _is_privileged(told),
+        path.encode(errors="replace") if isinstance(path, str) and path.startswith("/") else b"",
+        text(notes, "io.kubernetes.cri.sandbox-id"),
+        text(notes, "io.kubernetes.cri.container-name"),
+    )
 
 
 def _is_privileged(told: Any) -> bool:
-    process, resources = _inside(told, "process", "capabilities"), _inside(told, "linux", "resources")
+    process, resources = inside(told, "process", "capabilities"), inside(told, "linux", "resources")
     bounding, devices = process.get("bounding"), resources.get("devices")
     if not isinstance(bounding, list) or not isinstance(devices, list):
         return False
     return _EVERYTHING in bounding and any(_is_all(device) for device in devices)
-
-
-def _inside(told: Any, *names: str) -> dict[str, Any]:
-    for name in names:
-        told = told.get(name) if isinstance(told, dict) else None
-    return told if isinstance(told, dict) else {}
 
 
 def _is_all(rule: Any) -> bool:

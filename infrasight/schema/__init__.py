@@ -5,7 +5,7 @@ reference page. Does not belong here: anything that reads, moves or judges an ev
 """
 
 from infrasight.schema.arrow import arrow_schema
-from infrasight.schema.columns import Column, Field, Kind, Slot, Type
-from infrasight.schema.kinds import KINDS, LOSS_REASONS, PROBES, SHIPPED
+from infrasight.schema.columns import Column, Field, Kind, Lane, Slot, Type
+from infrasight.schema.kinds import KINDS, LOSS_REASONS, NODE_LOSS_REASONS, PROBES, SHIPPED
 
-__all__ = ["KINDS", "LOSS_REASONS", "PROBES", "SHIPPED", "Column", "Field", "Kind", "Slot", "Type", "arrow_schema"]
+__all__ = ["KINDS", "LOSS_REASONS", "NODE_LOSS_REASONS", "PROBES", "SHIPPED", "Column", "Field", "Kind", "Lane", "Slot", "Type", "arrow_schema"]

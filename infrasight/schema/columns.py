@@ -138,12 +138,23 @@ class Buffer:
     doc: str
 
 
+class Lane(enum.Enum):
+    """What a kind is worth when a node cannot keep everything, the most valuable first: it ships in this order, and gives up in the other."""
+
+    SECURITY = "security"
+    """Who ran what, and what few programs have reason to do; and what was lost."""
+    ACTIVITY = "activity"
+    """What every program does."""
+    TELEMETRY = "telemetry"
+    """Sums."""
+
+
 @dataclass(frozen=True, eq=False)
 class Kind:
     """One event kind, equal to itself only: one table, one protobuf message, and, where `fields` and `slots` say so, one record layout.
 
     `origin` is "kernel" for kinds read from a ring, "node" for kinds that the node itself makes, "server" for kinds that the server makes and no node
-    may ship. `ring` is the buffer that its records go through.
+    may ship. `ring` is the buffer that its records go through. `lane` is what it is worth to a node.
 
     `composed`: the probe's own program makes the record, out of more than fields, strings and paths.
     `account`: a record of all that a process has done, kept and summed up in the kernel; its rows are what has come to be since the last.
@@ -161,6 +172,7 @@ class Kind:
     composed: bool = False
     account: bool = False
     selective: bool = False
+    lane: Lane = Lane.ACTIVITY
 
     @property
     def areas(self) -> tuple[Area, ...]:

@@ -27,6 +27,12 @@ TYPES: dict[Type, str] = {
     Type.LINEAGE: "Array(LowCardinality(String))",
 }
 
+MARK, MARK_GIVEN = "batch", "batch_given"
+"""Which batch brought a row, as its insert keeps it and as it is given: a number that stands for the batch's token, 0 where that is not known.
+`SELECT *` leaves it out."""
+STORED = "stored"
+"""When a row was stored, by which rollups are filled."""
+
 
 @dataclass(frozen=True)
 class TableColumn:
@@ -52,6 +58,11 @@ def text(value: str) -> str:
     return f"'{escaped}'"
 
 
+def on(cluster: str) -> str:
+    """The clause that has all servers of a cluster do it; empty for one server."""
+    return f" ON CLUSTER {text(cluster)}" if cluster else ""
+
+
 def stored_name(column: Column) -> str:
     """The name under which a column is inserted: a LINEAGE goes in joined, into a column that is not stored, and is kept as an array."""
     return f"{column.name}_joined" if column.type is Type.LINEAGE else column.name
@@ -71,6 +82,23 @@ def table_columns(column: Column) -> tuple[TableColumn, ...]:
     )
 
 
+def own_columns() -> tuple[TableColumn, ...]:
+    """What every table of a kind has after the columns of its kind."""
+    meaning = "Which batch of its node brought the row: what tells a batch that is sent again from a new one."
+    stored = "When the server stored it; 1970 for rows of before there were rollups."
+    return (
+        TableColumn(MARK_GIVEN, "UInt64", " EPHEMERAL 0"),
+        TableColumn(MARK, "UInt64", f" MATERIALIZED {MARK_GIVEN} COMMENT {text(meaning)} CODEC(ZSTD(1))"),
+        TableColumn(STORED, "DateTime('UTC')", f" COMMENT {text(stored)} CODEC(ZSTD(1))"),
+    )
+
+
+def inserted_columns(kind: Kind) -> tuple[TableColumn, ...]:
+    """What an INSERT takes: a batch's columns in the order of the declaration, its mark, and when it is stored."""
+    given, _, stored = own_columns()
+    return (*(table_columns(column)[0] for column in kind.columns), given, stored)
+
+
 def insert_columns(kind: Kind) -> str:
-    """The column list of an INSERT that takes a batch's columns in the order of the declaration, and `stored`."""
-    return ", ".join(quoted(name) for name in (*map(stored_name, kind.columns), "stored"))
+    """The column list of an INSERT."""
+    return ", ".join(quoted(column.name) for column in inserted_columns(kind))

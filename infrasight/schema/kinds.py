@@ -14,6 +14,7 @@ from infrasight.schema.events.capset import CAPSET
 from infrasight.schema.events.chmod import CHMOD
 from infrasight.schema.events.chroot import CHROOT
 from infrasight.schema.events.connect import CONNECT
+from infrasight.schema.events.dead_letter import DEAD_LETTER
 from infrasight.schema.events.dns import DNS
 from infrasight.schema.events.execve import EXECVE
 from infrasight.schema.events.io_uring_setup import IO_URING_SETUP
@@ -49,7 +50,14 @@ LOSS_REASONS: dict[str, str] = {
     "throttled": "there were more of them from one cgroup than the rate cap allows",
     "repeated": "the same process had done the same thing a moment before, and repeats are counted only",
 }
-"""Reasons for loss, and what each means; bpf/include/emit.h counts them by their place in this list."""
+"""Reasons for loss in the kernel, and what each means; bpf/include/emit.h counts them by their place in this list."""
+NODE_LOSS_REASONS: dict[str, str] = {
+    "killed": "the node had read them, and ended without a chance to write them down",
+    "spool_full": "the server was away for long, and the node's disk space for what is not stored yet was used up by what is worth more, or is newer",
+    "spool_expired": "the server was away for longer than the node keeps what is not stored",
+    "spool_damaged": "the node's disk did not give back what was written to it",
+}
+"""Reasons for loss on the node (docs/RELIABILITY.md)."""
 
 BUFFERS: dict[str, Buffer] = {
     buffer.name: buffer
@@ -78,7 +86,7 @@ KINDS: dict[str, Kind] = {
         *(UNLINK, RENAME, LINK, SYMLINK, MKDIR, CHROOT),
         *(ACCEPT, BIND, LISTEN, SOCKET, DUP, DNS),
         *(MMAP, MPROTECT, MEMFD_CREATE, PROCESS_VM, MODULE, BPF, USERFAULTFD, IO_URING_SETUP, SETID, CAPSET, SETNS, UNSHARE),
-        *(BATCHES, NODES, ALERTS, SCORES),
+        *(BATCHES, NODES, ALERTS, SCORES, DEAD_LETTER),
     )
 }
 """All kinds by name."""

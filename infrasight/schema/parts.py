@@ -86,7 +86,12 @@ WHO: tuple[Column, ...] = (
     Column("container_name", Type.NAME, 111, "Name of that container, as its runtime says; of a Kubernetes container that in the pod."),
     Column("image", Type.NAME, 112, "The image that it was made of, as its runtime says."),
     Column("image_digest", Type.NAME, 113, "What the image's name stood for then: sha256:..."),
-    Column("container_labels", Type.LINEAGE, 114, "Its labels, name=value each, in the order of their names; 64 at most."),
+    Column(
+        "container_labels",
+        Type.LINEAGE,
+        114,
+        "Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.",
+    ),
     Column(
         "container_created",
         Type.TIME,
@@ -104,6 +109,21 @@ WHO: tuple[Column, ...] = (
         119,
         "How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; "
         "empty outside of containers.",
+    ),
+    Column(
+        "container_started",
+        Type.TIME,
+        120,
+        "When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known.",
+        "ns since the epoch, UTC",
+        "ZSTD(1)",
+    ),
+    Column(
+        "workload",
+        Type.NAME,
+        121,
+        "What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and "
+        "Node/name for a static pod.",
     ),
 )
 """Who did it and when: the first columns of every kind."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from infrasight.schema.columns import Kind, Type
 from infrasight.schema.ddl import DATABASE, TYPES
-from infrasight.schema.kinds import KINDS, LOSS_REASONS
+from infrasight.schema.kinds import KINDS, LOSS_REASONS, NODE_LOSS_REASONS
 from infrasight.schema.rollups import GRAINS, ROLLUPS, Rollup
 
 _PREFACE = f"""# Events
@@ -34,7 +34,7 @@ def _rollup(rollup: Rollup) -> str:
 
 def events_page() -> str:
     """The whole page, as Markdown."""
-    reasons = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in LOSS_REASONS.items())
+    reasons = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in (LOSS_REASONS | NODE_LOSS_REASONS).items())
     loss = f"### Reasons for loss\n\n| reason | meaning |\n|---|---|\n{reasons}\n"
     return "\n".join([_PREFACE, *(_section(kind) for kind in KINDS.values()), loss, *map(_rollup, ROLLUPS.values())])
 

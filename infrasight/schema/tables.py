@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infrasight.schema.columns import Kind
-from infrasight.schema.ddl import DATABASE, SCHEMA_VERSION, TableColumn, quoted, table_columns, text
+from infrasight.schema.ddl import DATABASE, SCHEMA_VERSION, STORED, TableColumn, on, own_columns, quoted, table_columns, text
 from infrasight.schema.kinds import KINDS
+from infrasight.schema.original import original_ddl
 from infrasight.schema.rollups import GRAINS, ROLLUPS, Rollup
 
 DEDUPLICATION_WINDOW = 10_000
 """Tokens that a table remembers."""
-STORED = TableColumn("stored", "DateTime('UTC')", " COMMENT 'When the server stored it; 1970 for rows of before there were rollups.' CODEC(ZSTD(1))")
-_BY_STORED = ("stored_range", "stored TYPE minmax GRANULARITY 1")
+_BY_STORED = ("stored_range", f"{STORED} TYPE minmax GRANULARITY 1")
 OWN_DAYS: dict[str, int] = {"alerts": 365}
 """Tables that are kept longer than events, and for how many days at least."""
 
@@ -68,11 +68,6 @@ TTL_SETTINGS = {"ttl_only_drop_parts": 1, "materialize_ttl_recalculate_only": 1}
 """A part goes as a whole, when its day is over long enough; nothing is rewritten for it."""
 
 
-def on(cluster: str) -> str:
-    """The clause that has all servers of a cluster do it."""
-    return f" ON CLUSTER {text(cluster)}" if cluster else ""
-
-
 def ttl(days: int) -> str:
     """When a row is to go, as ClickHouse itself writes it."""
     return f"toDate(ts) + toIntervalDay({days})"
@@ -91,7 +86,7 @@ def comment(version: int) -> str:
 def table_of(kind: Kind) -> Table:
     """Sorted by time within a node; a partition is a day."""
     columns = tuple(each for column in kind.columns for each in table_columns(column))
-    return Table(kind.name, (*columns, STORED), "(node, ts)", kind.doc, indexes=(_BY_STORED,), keep_days=OWN_DAYS.get(kind.name, 0))
+    return Table(kind.name, (*columns, *own_columns()), "(node, ts)", kind.doc, indexes=(_BY_STORED,), keep_days=OWN_DAYS.get(kind.name, 0))
 
 
 def _rollup_tables(rollup: Rollup) -> list[Table]:
@@ -139,6 +134,6 @@ def views(cluster: str = "") -> dict[str, str]:
 
 
 def whole_ddl(days: Mapping[str, int], cluster: str = "") -> list[str]:
-    """All statements that make the database, in order; `days` by table."""
+    """All statements that make the database and the original's tables, in order; `days` by table."""
     tables = [statement for table in TABLES.values() for statement in table.create(days.get(table.name, 0), cluster)]
-    return [database_ddl(cluster), *tables, *views(cluster).values()]
+    return [database_ddl(cluster), *tables, *views(cluster).values(), *original_ddl(cluster)]

@@ -1,7 +1,7 @@
 """How a server is wired: actors, edges, and what is known about them.
 
     (nodes) ~~ gRPC ~~ ingest >> router >> writer >> ledger; writer and ledger ~~ (store)
-                                        >> live ~~ gRPC ~~ (subscribers)
+            ~~ gRPC ~~ original >>      >> live ~~ gRPC ~~ (subscribers)
 
 Each >> is an Edge; ~~ leads out of the process or to what is no actor.
 """
@@ -19,9 +19,10 @@ from infrasight.server.ingest import Ingest
 from infrasight.server.ledger import Entry, Ledger
 from infrasight.server.live import Live
 from infrasight.server.nodes import Nodes
+from infrasight.server.original import Original
 from infrasight.server.router import Router
 from infrasight.server.session import Delivery, News
-from infrasight.server.writer import Writer
+from infrasight.server.writer import PATIENCE_S, Writer
 from infrasight.store import Store
 from infrasight.wire import EdgeStatus, KindStatus, StatusResponse
 
@@ -34,31 +35,34 @@ LEDGER_ENTRIES = 10_000
 class Server:
     """Everything in a server but its sockets and its store's life. `services` go to a GrpcServer, `graph` to a Supervisor."""
 
-    def __init__(self, store: Store, *, ingest_bytes: int = 64 << 20) -> None:
-        """`ingest_bytes` bounds what waits for the store, half of it before the router and half behind."""
+    def __init__(self, store: Store, *, ingest_bytes: int = 64 << 20, patience_s: float = PATIENCE_S) -> None:
+        """`ingest_bytes` bounds what waits for the store: half of it before the router, a quarter behind, a quarter in the writer's hands;
+        `patience_s` how long it waits while the store fails."""
         arrived: Mailbox[News] = _mailbox("ingest to router", ingest_bytes // 2, WhenFull.BLOCK)
-        to_store: Mailbox[Delivery] = _mailbox("router to writer", ingest_bytes // 2, WhenFull.BLOCK)
+        to_store: Mailbox[Delivery] = _mailbox("router to writer", ingest_bytes // 4, WhenFull.BLOCK)
         to_live: Mailbox[News] = _mailbox("router to live", LIVE_BYTES, WhenFull.DROP_OLDEST)
         to_ledger: Mailbox[Entry] = Mailbox("writer to ledger", limit=LEDGER_ENTRIES, when_full=WhenFull.DROP_OLDEST)
         self.store = store
         self.nodes = Nodes()
         self.live = Live(to_live)
         self.ingest = Ingest(arrived, self.nodes, self.live)
+        self.original = Original(arrived, self.nodes)
         self.router = Router(arrived, to_store, to_live, wanted=self.live.wanted)
-        self.writer = Writer(to_store, to_ledger, store)
+        self.writer = Writer(to_store, to_ledger, store, hold_bytes=max(1, ingest_bytes // 4), patience_s=patience_s)
         self.ledger = Ledger(to_ledger, store, self.nodes)
         self.graph = Graph(
             "server",
-            [self.ingest, self.router, self.writer, self.ledger, self.live],
+            [self.ingest, self.original, self.router, self.writer, self.ledger, self.live],
             [
                 Edge(arrived, "ingest", "router"),
+                Edge(arrived, "original", "router"),
                 Edge(to_store, "router", "writer"),
                 Edge(to_live, "router", "live"),
                 Edge(to_ledger, "writer", "ledger"),
             ],
         )
         self.answers = Answers(store, self.live, self.status)
-        self.services = (self.ingest, self.answers)
+        self.services = (self.ingest, self.original, self.answers)
         self._started = time.monotonic()
 
     @property

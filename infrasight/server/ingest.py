@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 
 import pyarrow as pa
@@ -11,10 +10,13 @@ import pyarrow as pa
 from infrasight import __version__
 from infrasight.actors import Actor, Mailbox
 from infrasight.errors import Disconnected, InvalidBatch, InvalidRequest
+from infrasight.schema import KINDS
+from infrasight.schema.events.dead_letter import DEAD_LETTER
+from infrasight.server.dead_letters import Letter, as_rows
 from infrasight.server.live import Live
 from infrasight.server.nodes import Nodes
 from infrasight.server.session import Delivery, Growing, News, Origin, Session, check_hello
-from infrasight.wire import Batch, ShipRequest, ShipResponse, Welcome
+from infrasight.wire import Ack, AckVerdict, Attention, Batch, ShipRequest, ShipResponse, Welcome
 from infrasight.wire.codec import MAX_BATCH_BYTES, MAX_ROWS, decode, join
 from infrasight.wire.service import CollectorService, ServerStream
 
@@ -58,6 +60,7 @@ class Ingest(CollectorService, Actor):
             raise Disconnected("the server is stopping")
         first = await stream.receive()
         hello = check_hello(first.hello if first is not None else None)
+        stream.principal.check_node(hello.node)
         with self._nodes.connected(hello) as node:
             await stream.send(ShipResponse(welcome=Welcome(version=__version__, max_batch_bytes=MAX_BATCH_BYTES)))
             log.info("node %s is connected from %s (version %s, epoch %d)", hello.node, stream.peer, hello.version, hello.epoch)
@@ -102,38 +105,45 @@ class Ingest(CollectorService, Actor):
             if rows is not None:
                 await self._outbox.put(News(message.kind, rows, None))
             return
-        await session.admit()
-        settle = functools.partial(session.settle, message.seq, growing.rows)
-        if growing.problem:
-            settle(growing.problem)
-            return
+        settle = await session.admit(message, growing.rows, growing.problem)
+        token = session.token(message)
         try:
-            whole = await _whole(growing.pieces)
-            origin = Origin(session.hello, message.seq, growing.encoded_bytes, growing.oldest_ns)
-            await self._outbox.put(News(message.kind, rows, Delivery(message.kind, whole, session.token(message.seq), settle, origin)))
+            if growing.problem:
+                kind, rows, whole = DEAD_LETTER.name, None, as_rows(token, message.kind, growing.problem, growing.letters)
+                origin = None
+            else:
+                kind, whole = message.kind, await _whole(growing.pieces)
+                origin = Origin(session.hello, session.epoch(message), message.seq, growing.encoded_bytes, growing.oldest_ns)
+            delivery = Delivery(kind, whole, token, settle, origin, session.doubtful(message))
+            await self._outbox.put(News(kind, rows, delivery))
         except BaseException:
             session.withdraw()
             raise
 
     async def _rows(self, session: Session, growing: Growing, message: Batch) -> pa.RecordBatch | None:
         """The rows of `message`, added to its batch; None when there are none, or when they are invalid, and then the batch has a problem."""
-        if growing.problem or (growing.pieces and not message.rows and not message.arrow):
+        if growing.problem:
+            growing.add_letter(Letter.of(message.rows, message.arrow))
+            return None
+        if growing.pieces and not message.rows and not message.arrow:
             return None
         try:
             rows = await self._decoded(message)
+            if growing.rows + rows.num_rows > MAX_ROWS:
+                raise InvalidBatch(f"{growing.rows + rows.num_rows} rows in one batch, at most {MAX_ROWS} are taken")
             growing.add(rows, message)
-            if growing.rows > MAX_ROWS:
-                raise InvalidBatch(f"{growing.rows} rows in one batch, at most {MAX_ROWS} are taken")
         except InvalidBatch as error:
             self.refused["batch"] += 1
             log.warning("node %s: batch %d rejected: %s", session.hello.node, message.seq, error)
-            growing.problem = str(error)
-            growing.pieces.clear()
+            growing.refuse(str(error))
+            growing.add_letter(Letter.of(message.rows, message.arrow))
             return None
         session.node.received(message.oldest_unix_ns)
         return rows
 
     async def _decoded(self, batch: Batch) -> pa.RecordBatch:
+        if batch.kind in KINDS and KINDS[batch.kind].origin == "server":
+            raise InvalidBatch(f"{batch.kind} is made by the server alone")
         if len(batch.arrow) > MAX_BATCH_BYTES:
             raise InvalidBatch(f"{len(batch.arrow)} bytes, at most {MAX_BATCH_BYTES} are taken")
         if len(batch.arrow) <= _DECODED_AT_ONCE:
@@ -151,14 +161,30 @@ async def _whole(pieces: list[pa.RecordBatch]) -> pa.RecordBatch:
     return await asyncio.to_thread(join, pieces)
 
 
+def _together(first: Ack | Attention, answers: Mailbox[Ack | Attention]) -> tuple[Ack | Attention, int, Ack | Attention | None]:
+    """What can be said in one: the last of the OKs that are there, for as many batches. And the answer after them that was taken out, if any."""
+    last, batches = first, 1
+    following = answers.get_nowait()
+    while _is_ok(last) and following is not None and _is_ok(following):
+        last, batches, following = following, batches + 1, answers.get_nowait()
+    return last, batches, following
+
+
+def _is_ok(answer: Ack | Attention) -> bool:
+    return isinstance(answer, Ack) and answer.verdict is AckVerdict.OK
+
+
 async def _answer(stream: Stream, session: Session) -> None:
     """Send acks, and whether somebody watches, until there will be no more, or nobody listens."""
     try:
-        async for ack in session.answers:
-            if ack is None:
-                await stream.send(ShipResponse(attention=session.attention()))
-            else:
-                await stream.send(ShipResponse(ack=ack))
-                session.acknowledged()
+        async for answer in session.answers:
+            pending: Ack | Attention | None = answer
+            while pending is not None:
+                said, batches, pending = _together(pending, session.answers)
+                if isinstance(said, Ack):
+                    await stream.send(ShipResponse(ack=said))
+                    session.acknowledged(batches)
+                else:
+                    await stream.send(ShipResponse(attention=session.attention()))
     except Disconnected:
         log.debug("node %s left without its acks", session.hello.node)

@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from infrasight.actors import Actor, Mailbox
 from infrasight.errors import MailboxClosed, StoreError
-from infrasight.schema import arrow_schema
 from infrasight.server.nodes import Node, Nodes
+from infrasight.server.rows import made
 from infrasight.server.session import Delivery
 from infrasight.store import Store
 
@@ -62,7 +62,7 @@ def entry_of(delivery: Delivery, stored_ns: int) -> Entry | None:
     lost = pc.sum(delivery.batch.column("count")).as_py() or 0 if delivery.kind == "loss" else 0
     hello, oldest_ns = origin.hello, min(origin.oldest_ns, _LATEST)
     return Entry(
-        stored_ns, hello.node, hello.boot_id, hello.epoch, origin.seq, delivery.kind, delivery.batch.num_rows, origin.bytes, oldest_ns, lost
+        stored_ns, hello.node, hello.boot_id, origin.epoch, origin.seq, delivery.kind, delivery.batch.num_rows, origin.bytes, oldest_ns, lost
     )
 
 
@@ -182,15 +182,3 @@ def _batch_row(entry: Entry) -> dict[str, Any]:
         "oldest": entry.oldest_ns,
         "lag_ns": entry.lag_ns,
     }
-
-
-def made(kind: str, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
-    """A batch of `kind`: each row has every column by name, text as str."""
-    schema = arrow_schema(kind)
-    return pa.RecordBatch.from_arrays([_array(field.type, [row[field.name] for row in rows]) for field in schema], schema=schema)
-
-
-def _array(type: pa.DataType, values: list[Any]) -> pa.Array:
-    if pa.types.is_dictionary(type):
-        return pa.array(values, type.value_type).dictionary_encode()
-    return pa.array(values, pa.int64()).cast(type) if pa.types.is_timestamp(type) else pa.array(values, type)

@@ -15,6 +15,10 @@ def samples(server: Server, crashes: Mapping[str, int]) -> Iterator[Sample]:
     status = server.status()
     yield gauge("infrasight_store_reachable", "Whether the last insert worked.", status.store_reachable)
     yield gauge("infrasight_nodes_connected", "Nodes that are connected.", sum(node.connected for node in status.nodes))
+    rivals = sum(len(node.live_epochs) > 1 for node in status.nodes)
+    yield gauge("infrasight_nodes_contended", "Names under which more than one node ships, it seems.", rivals)
+    retried = sum(node.retried_batches for node in status.nodes)
+    yield counter("infrasight_batches_retried_total", "Batches that nodes were asked to send again.", retried)
     yield gauge("infrasight_subscribers", "Live views that are open.", status.subscribers)
     for kind in status.kinds:
         yield counter("infrasight_rows_stored_total", "Rows stored.", kind.rows, kind=kind.name)

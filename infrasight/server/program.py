@@ -16,6 +16,7 @@ import uvloop
 from infrasight.actors import Supervisor, on_stop_signals, take_precedence
 from infrasight.errors import CannotListen, InfraSightError
 from infrasight.metrics import serve as serve_metrics
+from infrasight.server.access import admission
 from infrasight.server.graph import Server
 from infrasight.server.measures import samples
 from infrasight.server.settings import Settings
@@ -31,9 +32,11 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop` is set, then drain. Raises InfraSightError when the server cannot start or cannot go on."""
     if settings.nice is not None:
         take_precedence(settings.nice)  # before the store starts its threads
+    tls, access = admission(settings)
     store = open_store(settings.store, Retention.of(settings.keep_days, settings.keep))
-    server = Server(store, ingest_bytes=settings.ingest_bytes)
-    grpc = GrpcServer(server.services, settings.server_addr, settings.server_port, insecure_listen=settings.insecure_listen)
+    server = Server(store, ingest_bytes=settings.ingest_bytes, patience_s=settings.store_patience_s)
+    address = settings.server_addr, settings.server_port
+    grpc = GrpcServer(server.services, *address, insecure_listen=settings.insecure_listen, tls=tls, access=access)
     supervisor = Supervisor(server.graph)
     async with _opened(store):
         try:

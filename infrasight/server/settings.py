@@ -16,7 +16,13 @@ class Settings:
 
     server_addr: str = option("127.0.0.1", env="SERVER_ADDR", help="address to listen on")
     server_port: int = option(50051, env="SERVER_PORT", minimum=0, maximum=65535, help="port to listen on, 0 for any free one")
-    insecure_listen: bool = option(False, help="allow an address that other machines can reach: nothing is encrypted or authenticated")
+    tls_cert: Path | None = option(None, help="speak TLS with this certificate (PEM, with those between it and its authority), read again on change")
+    tls_key: Path | None = option(None, help="its key (PEM), unless that is in the same file")
+    tls_client_ca: Path | None = option(
+        None, help="clients need a certificate of these authorities (PEM, lists of revoked ones may follow), or a token where there are --tokens"
+    )
+    tokens: Path | None = option(None, help="file of hashed tokens, one of which clients need (docs/SECURITY.md); read again when it changes")
+    insecure_listen: bool = option(False, help="allow an address that other machines can reach although nothing is encrypted or anybody may ask")
     port_file: Path | None = option(None, help="file to write the port to once listening")
     store: str = option(
         "chdb:////var/lib/infrasight",
@@ -30,5 +36,8 @@ class Settings:
     prometheus_port: int = option(9091, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port of the metrics on loopback, 0 for none")
     drain_timeout_s: float = option(10.0, unit="s", minimum=0, help="how long a stopping server may take to store what it has accepted")
     ingest_bytes: int = option(64 << 20, unit="bytes", minimum=1, help="events waiting to be stored before nodes are made to wait")
+    store_patience_s: float = option(
+        30.0, unit="s", minimum=0, help="how long nodes wait for a store that fails, before what they send is handed back to them, for their disks"
+    )
     nice: int | None = option(None, minimum=-20, maximum=19, help="precedence over other processes, as for nice(1); by default as it was started")
     log_level: str = option("info", choices=("debug", "info", "warning", "error"), help="least severe log lines to show")

@@ -10,12 +10,11 @@ import pyarrow.compute as pc
 
 from infrasight.errors import InvalidBatch
 from infrasight.schema import KINDS, arrow_schema
-from infrasight.schema.ddl import DATABASE, insert_columns, quoted, stored_name, table_columns, text
-from infrasight.schema.tables import STORED
+from infrasight.schema.ddl import DATABASE, insert_columns, inserted_columns, quoted, text
 
 MAX_DAYS = 100
 """Days that one batch may span: each becomes a part of its own, and a broken clock must not make thousands."""
-_DAY_NS = 86_400 * 10**9
+DAY_NS = 86_400 * 10**9
 
 
 def check(kind: str, batch: pa.RecordBatch) -> None:
@@ -30,15 +29,14 @@ def check(kind: str, batch: pa.RecordBatch) -> None:
         if column.null_count or values.null_count:
             raise InvalidBatch(f"{kind}: nulls in {name}")
     times = pc.min_max(batch.column("ts").cast(pa.int64())).as_py()
-    if batch.num_rows and times["max"] - times["min"] > MAX_DAYS * _DAY_NS:
+    if batch.num_rows and times["max"] - times["min"] > MAX_DAYS * DAY_NS:
         raise InvalidBatch(f"{kind}: times more than {MAX_DAYS} days apart")
 
 
 def file_statement(kind: str, token: str, file: str) -> str:
     """The INSERT for a batch that `as_stored` has named, as a block in a file, to be run by `Session.insert`."""
-    columns = insert_columns(KINDS[kind])
     settings = f"insert_deduplication_token = {text(token)}"
-    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({columns}) FROM INFILE {text(file)} SETTINGS {settings} FORMAT Native"
+    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({insert_columns(KINDS[kind])}) FROM INFILE {text(file)} SETTINGS {settings} FORMAT Native"
 
 
 def native_statement(kind: str) -> str:
@@ -47,7 +45,7 @@ def native_statement(kind: str) -> str:
 
 
 def as_stored(kind: str, batch: pa.RecordBatch, stored_s: int) -> pa.RecordBatch:
-    """The batch, its columns named as the table inserts them, and when it is stored (seconds since the epoch)."""
+    """The batch, marked (`joining`), its columns named as the table inserts them, and when it is stored (seconds since the epoch)."""
     stored = pa.array(np.full(batch.num_rows, stored_s, np.uint32))
     return pa.RecordBatch.from_arrays([*batch.columns, stored], [name for name, _ in stored_types(kind)])
 
@@ -55,4 +53,4 @@ def as_stored(kind: str, batch: pa.RecordBatch, stored_s: int) -> pa.RecordBatch
 @cache
 def stored_types(kind: str) -> tuple[tuple[str, str], ...]:
     """Names and types of the columns that the table inserts."""
-    return (*((stored_name(column), table_columns(column)[0].type) for column in KINDS[kind].columns), (STORED.name, STORED.type))
+    return tuple((column.name, column.type) for column in inserted_columns(KINDS[kind]))

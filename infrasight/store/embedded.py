@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 
@@ -53,11 +55,21 @@ class EmbeddedStore(ThreadedStore):
         return self._own_session
 
     def _write(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
+        rows = block(batch, batches.stored_types(kind))
+        with self._writing() as writer:
+            writer.insert(lambda file: batches.file_statement(kind, token, file), rows)
+
+    def _ask(self, sql: str) -> list[list[str]]:
+        with self._writing() as writer:
+            return writer.rows(sql)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
         try:
             if self._writer is None:
                 self._writer = self._connect()
                 self._writer.execute(WRITER_SESSION)
-            self._writer.insert(lambda file: batches.file_statement(kind, token, file), block(batch, batches.stored_types(kind)))
+            yield self._writer
         except EngineError:
             if self._writer is not None:
                 self._writer.close()  # after an error its state is anybody's guess

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -48,7 +48,7 @@ class Store(abc.ABC):
     |-----------------------|--------|
     | is an insert atomic?  | a batch is in the table or not; one that spans midnight may show its days one after the other |
     | the same token again? | the batch is there once, also after a crash of this process at any moment and a restart |
-    | how long are tokens kept? | the last 10,000 of a table |
+    | how long are tokens kept? | the last 10,000 inserts of a table; of a batch that is said to be doubtful, for as long as its rows |
     | what survives a crash? | of this process: all that was acknowledged. Of the machine: not the last seconds (no fsync per batch) |
     | who waits for whom?   | inserts run one at a time; queries neither block them nor each other |
 
@@ -68,6 +68,15 @@ class Store(abc.ABC):
 
         Raises InvalidBatch (never will be stored), StoreUnavailable (not stored, try again). Cancelling the wait does not cancel the insert.
         """
+
+    async def insert_joined(self, kind: str, batches: Mapping[str, pa.RecordBatch], doubtful: Collection[str] = ()) -> None:
+        """`insert` of several batches, by token, all at once where the engine can, and then all of them or, of each day, none.
+
+        `doubtful` are those tokens whose batches may be there already, in whatever company they came then: they are looked for first. After
+        StoreUnavailable that is all of them.
+        """
+        for token, batch in batches.items():
+            await self.insert(kind, batch, token)
 
     @abc.abstractmethod
     def query(self, sql: str, *, format: str = "JSONEachRow", limits: QueryLimits = QueryLimits()) -> AsyncIterator[bytes]:

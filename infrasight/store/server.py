@@ -50,6 +50,9 @@ class ServerStore(ThreadedStore):
         settings = SERVER_INSERT | {"insert_deduplication_token": token}
         self._connection.insert(batches.native_statement(kind), settings, batch)
 
+    def _ask(self, sql: str) -> list[list[str]]:
+        return self._connection.rows(sql)
+
     def _kill(self, session: AnySession, mark: str) -> None:
         if isinstance(session, Session):
             session.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from infrasight.schema.ddl import DATABASE
+from infrasight.schema.original import ORIGINAL_DATABASE
 from infrasight.store.interface import QueryLimits
 
 ENGINE_XML = """<clickhouse>
@@ -32,6 +33,7 @@ USERS_XML = f"""<clickhouse>
         <writer><grants><query>GRANT ALL ON *.*</query></grants></writer>
         <reader><grants>
             <query>GRANT SELECT, SHOW ON {DATABASE}.*</query>
+            <query>GRANT SELECT, SHOW ON {ORIGINAL_DATABASE}.*</query>
             <query>GRANT SELECT ON system.*</query>
         </grants></reader>
     </roles>

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from infrasight.schema.ddl import DATABASE, quoted
-from infrasight.schema.tables import TABLES, on
+from infrasight.schema.ddl import DATABASE, on, quoted
+from infrasight.schema.tables import TABLES
 
 
 @dataclass(frozen=True)

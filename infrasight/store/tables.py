@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable
 
 from infrasight.errors import StoreIncompatible
-from infrasight.schema.ddl import DATABASE, SCHEMA_VERSION, quoted
+from infrasight.schema.ddl import DATABASE, SCHEMA_VERSION, on, quoted
 from infrasight.schema.retention import Retention
-from infrasight.schema.tables import TABLES, Table, comment, database_ddl, on, ttl, views
+from infrasight.schema.tables import TABLES, Table, comment, database_ddl, ttl, views
 from infrasight.store.session import Rows
 from infrasight.store.steps import STEPS
+from infrasight.store.views import make_views
 
 _TTL = re.compile(r" TTL (?P<ttl>.+?) SETTINGS ")
 
@@ -41,7 +42,7 @@ def migrate(session: Rows, retention: Retention = Retention(), cluster: str = ""
     for name, statement in views(cluster).items():
         if name not in tables:
             run(statement)
-    return done
+    return done + make_views(session, cluster)
 
 
 def _bring_up(

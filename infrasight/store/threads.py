@@ -6,7 +6,7 @@ import abc
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from infrasight.errors import QueryFailed, QueryRefused, StoreUnavailable
 from infrasight.schema.retention import Retention
-from infrasight.store import batches
+from infrasight.store import batches as shapes
+from infrasight.store import joining
 from infrasight.store.gate import Gate
 from infrasight.store.interface import QueryLimits, Store, StoreStatistics
 from infrasight.store.reading import Reading
@@ -55,7 +56,11 @@ class ThreadedStore(Store):
 
     @abc.abstractmethod
     def _write(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
-        """Insert a batch that is checked, named as stored, and has rows. Raises EngineError, StoreError, InvalidBatch."""
+        """Insert a batch that is checked, marked, named as stored, and has rows. Raises EngineError, StoreError, InvalidBatch."""
+
+    @abc.abstractmethod
+    def _ask(self, sql: str) -> list[list[str]]:
+        """The result of a query of ours, asked where `_write` writes. Raises EngineError, StoreError."""
 
     @abc.abstractmethod
     def _connect(self) -> Session:
@@ -76,16 +81,20 @@ class ThreadedStore(Store):
         self._is_open = not self._closed
 
     async def insert(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
+        await self.insert_joined(kind, {token: batch})
+
+    async def insert_joined(self, kind: str, batches: Mapping[str, pa.RecordBatch], doubtful: Collection[str] = ()) -> None:
         self._check_open()
-        batches.check(kind, batch)
+        for batch in batches.values():
+            shapes.check(kind, batch)
         try:
-            if batch.num_rows:
-                await self._in(self._inserting, lambda: self._insert(kind, batch, token))
+            if filled := {token: batch for token, batch in batches.items() if batch.num_rows}:
+                await self._in(self._inserting, lambda: self._insert(kind, filled, doubtful))
         except StoreUnavailable:
             self._statistics.insert_failures += 1
             raise
-        self._statistics.batches[kind] += 1
-        self._statistics.rows[kind] += batch.num_rows
+        self._statistics.batches[kind] += len(batches)
+        self._statistics.rows[kind] += sum(batch.num_rows for batch in batches.values())
 
     async def roll_up(self) -> None:
         self._check_open()
@@ -143,11 +152,15 @@ class ThreadedStore(Store):
                 raise StoreUnavailable(f"store {self._name}: {error}") from error
             raise
 
-    def _insert(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
+    def _insert(self, kind: str, batches: Mapping[str, pa.RecordBatch], doubtful: Collection[str]) -> None:
         started = time.monotonic()
         try:
-            stored_s = self._rolling.stamp(kind, time.time()) if self._rolling else 0
-            self._write(kind, batches.as_stored(kind, batch, stored_s), token)
+            asked = {token: batch for token, batch in batches.items() if token in doubtful}
+            there = joining.present(self._ask(joining.question(kind, asked))) if asked else ()
+            if incoming := joining.joined(batches, there):
+                rows, token = incoming
+                stored_s = self._rolling.stamp(kind, time.time()) if self._rolling else 0
+                self._write(kind, shapes.as_stored(kind, rows, stored_s), token)
         except EngineError as error:
             raise StoreUnavailable(f"store {self._name}: {error}") from error
         finally:

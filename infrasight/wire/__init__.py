@@ -5,13 +5,19 @@ making both safe against whatever comes from the other side. Does not belong her
 
     codec.py, flat.py   a batch as an Arrow IPC stream, and decoding one that a stranger made
     events.py           rows of a batch as typed messages
+    liveness.py         whether the other side is still there
     framing.py          gRPC messages from a stranger, bounded
     strict.py           protobuf from a stranger
     service.py          a gRPC service's base class and the stream its methods get
     server.py           a listening gRPC server that survives anything and drains before it closes
     channel.py          a client's connection and calls
+    original.py         the contract of the original InfraSight's agents
     local.py            calls to services of others, on unix sockets of this machine
     containerd.py       the messages of one of them
+    cri.py              those of runtimes that Kubernetes has its pods run by
+    tls.py              TLS under both: contexts from files that may change, handshakes that say what is wrong
+    access.py           roles, and what a certificate says of who calls
+    complaints.py       log lines about strangers, not too many
     status.py           our exceptions as gRPC statuses and back
     generate.py         makes `_generated` (`make proto`)
 """

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import grpclib.client
 from betterproto2 import Message
-from grpclib.config import Configuration
 from grpclib.const import Handler
 from grpclib.exceptions import GRPCError, StreamTerminatedError
+from grpclib.protocol import H2Protocol
 from h2.exceptions import H2Error
 
 from infrasight.errors import Disconnected, InvalidRequest, Unreachable
 from infrasight.wire._generated.infrasight.v1 import CollectorBase, EventsBase
 from infrasight.wire.framing import Encoder, read_message
+from infrasight.wire.liveness import asking, give_up_when_silent
 from infrasight.wire.server import is_loopback
 from infrasight.wire.status import from_grpc, in_words
+from infrasight.wire.tls import ALERT_TYPE, Credentials, Tls
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 
 MAX_ANSWER_BYTES = 64 << 20
 """Of one message from a server."""
-_WINDOWS = Configuration(http2_connection_window_size=2**31 - 1, http2_stream_window_size=4 << 20)
+CONNECTION_WINDOW, STREAM_WINDOW = 2**31 - 1, 4 << 20
 """What a server may send before we read it, in bytes. Each call is bounded; all together are not, or an unread one would hold up the others."""
 _ROUTES: dict[str, Handler] = {**CollectorBase().__mapping__(), **EventsBase().__mapping__()}
 _METHODS = {handler.request_type: (route, handler) for route, handler in _ROUTES.items()}
@@ -36,30 +38,98 @@ _METHODS = {handler.request_type: (route, handler) for route, handler in _ROUTES
 class Channel:
     """One connection to `host` and `port`, made when it is first needed and again when it broke."""
 
-    def __init__(self, host: str, port: int, *, insecure: bool = False, answer_within_s: float = 10.0) -> None:
-        """Unreachable for a `host` beyond this machine, unless `insecure`: nothing is encrypted. A server that does not begin to answer a
-        call within `answer_within_s` seconds is Unreachable too."""
+    def __init__(
+        self, host: str, port: int, *, insecure: bool = False, credentials: Credentials | None = None, answer_within_s: float = 10.0
+    ) -> None:
+        """Unreachable for a `host` beyond this machine without TLS, unless `insecure`: nothing is encrypted. A token never goes there so. A
+        server that does not begin to answer a call within `answer_within_s` seconds is Unreachable too."""
         self.target = f"{host}:{port}"
-        if not insecure and not is_loopback(host):
-            raise Unreachable(f"{self.target} is another machine, and nothing would be encrypted: say so with `insecure` if that is meant")
+        self._credentials = credentials or Credentials()
+        if not self._credentials.encrypts and not is_loopback(host):
+            if self._credentials.token_file:
+                raise Unreachable(f"{self.target} is another machine, and a token goes there encrypted only: give --tls-ca")
+            if not insecure:
+                raise Unreachable(
+                    f"{self.target} is another machine, and nothing would be encrypted: give --tls-ca, or say so with --insecure if that is meant"
+                )
         self.answer_within_s = answer_within_s
-        self._channel = grpclib.client.Channel(host, port, codec=Encoder(), config=_WINDOWS)
+        self._channel = _GrpcChannel(host, port, self._credentials)
+
+    @property
+    def trouble(self) -> str:
+        """Why the connection is no good, where more is known than that it broke."""
+        return self._channel.trouble
 
     async def connect(self) -> None:
         """Connect now. Unreachable when nobody listens there."""
-        with translated(self.target, Unreachable):
+        with translated(self.target, Unreachable, trouble=lambda: self.trouble):
             async with asyncio.timeout(self.answer_within_s):
                 await self._channel.__connect__()
 
     def call(self, request: type[Request], response: type[Response]) -> Call[Request, Response]:
         """The call that takes `request`s and gives `response`s; it begins when it is entered."""
         route, handler = _METHODS[request]
-        stream = self._channel.request(route, handler.cardinality, handler.request_type, handler.reply_type)
+        metadata = self._credentials.headers()
+        stream = self._channel.request(route, handler.cardinality, handler.request_type, handler.reply_type, metadata=metadata)
         return Call(stream, response, self)
 
     def close(self) -> None:
         """Close the connection; calls that run fail with Disconnected. Legal twice."""
         self._channel.close()
+
+
+class _GrpcChannel(grpclib.client.Channel):
+    """grpclib's channel with TLS of ours. `_create_connection`, `_protocol_factory` and `_scheme` are private there: tests/wire proves that they
+    work."""
+
+    def __init__(self, host: str, port: int, credentials: Credentials) -> None:
+        super().__init__(host, port, codec=Encoder(), config=asking(CONNECTION_WINDOW, STREAM_WINDOW))
+        self._credentials = credentials
+        self.trouble = ""
+        if credentials.encrypts:
+            self._scheme = "https"
+
+    def _protocol_factory(self) -> H2Protocol:
+        return _Protocol(grpclib.client.Handler(), self._config, self._h2_config, self._note)
+
+    async def _create_connection(self) -> H2Protocol:
+        self.trouble = ""
+        if not self._credentials.encrypts:
+            return await super()._create_connection()
+        shaken = self._loop.create_future()
+        protocol = self._protocol_factory()
+        context = self._credentials.context()
+        transport, _ = await self._loop.create_connection(
+            lambda: Tls(protocol, context, self._note, server_hostname=self._host, shaken=shaken), self._host, self._port
+        )
+        try:
+            await shaken
+        except asyncio.CancelledError:
+            transport.abort()
+            raise
+        return protocol
+
+    def _note(self, trouble: str) -> None:
+        self.trouble = trouble
+
+
+class _Protocol(H2Protocol):
+    """One connection: notices when a server speaks TLS, or speaks no more."""
+
+    def __init__(self, handler: Any, config: Any, h2_config: Any, note: Callable[[str], None]) -> None:
+        super().__init__(handler, config, h2_config)
+        self._note = note
+        self._heard = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        give_up_when_silent(self, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._heard and data.startswith(ALERT_TYPE):
+            self._note("it speaks TLS: give --tls-ca")
+        self._heard = True
+        super().data_received(data)
 
 
 class Call(Generic[Request, Response]):
@@ -68,7 +138,7 @@ class Call(Generic[Request, Response]):
     def __init__(self, stream: grpclib.client.Stream[Any, Any], response: type[Response], channel: Channel) -> None:
         self._stream = stream
         self._response = response
-        self._target = channel.target
+        self._channel = channel
         self._answer_within_s = channel.answer_within_s
 
     async def __aenter__(self) -> Self:
@@ -110,7 +180,7 @@ class Call(Generic[Request, Response]):
             await self._stream.__aexit__(type(over), over, None)
 
     def _translated(self, broken: type[Unreachable] | type[Disconnected] = Disconnected) -> contextlib.AbstractContextManager[None]:
-        return translated(self._target, broken, self._stream)
+        return translated(self._channel.target, broken, self._stream, trouble=lambda: self._channel.trouble)
 
 
 @contextlib.contextmanager
@@ -119,8 +189,10 @@ def translated(
     broken: type[Unreachable] | type[Disconnected],
     stream: grpclib.client.Stream[Any, Any] | None = None,
     server: str = "InfraSight server",
+    trouble: Callable[[], str] = str,
 ) -> Iterator[None]:
-    """What grpclib, h2 and sockets raise, as our errors; `broken` is what a broken connection means at this point."""
+    """What grpclib, h2 and sockets raise, as our errors; `broken` is what a broken connection means at this point. `trouble` is what else is
+    known of one."""
     task = asyncio.current_task()
     cancels = task.cancelling() if task is not None else 0
     try:
@@ -132,11 +204,13 @@ def translated(
             task.uncancel()  # grpclib cancels the task to wake it, and forgets to take that back
         if task is not None and task.cancelling() > cancels:
             raise asyncio.CancelledError from None
+        if why := trouble():
+            raise broken(f"cannot talk to {target}: {why}") from None
         raise _reason(stream, target) or broken(f"the server at {target} is gone, or is no {server} ({error})") from None
     except TimeoutError:
         raise broken(f"{target} does not answer") from None
     except (H2Error, OSError, ValueError, InvalidRequest) as error:
-        raise broken(f"cannot talk to {target}: {in_words(error)}") from None
+        raise broken(f"cannot talk to {target}: {trouble() or in_words(error)}") from None
 
 
 def _reason(stream: grpclib.client.Stream[Any, Any] | None, target: str) -> Exception | None:

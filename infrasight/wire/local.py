@@ -18,7 +18,7 @@ from grpclib.exceptions import GRPCError
 from infrasight.errors import CallFailed, Disconnected
 from infrasight.wire.channel import translated
 from infrasight.wire.framing import Encoder, read_message
-from infrasight.wire.strict import parse
+from infrasight.wire.strict import MAX_FIELDS, parse
 
 M = TypeVar("M", bound=Message)
 
@@ -31,10 +31,20 @@ _WINDOWS = Configuration(http2_connection_window_size=8 << 20, http2_stream_wind
 class LocalChannel:
     """One connection to the unix socket at `path`, made when it is first needed and again when it broke."""
 
-    def __init__(self, path: Path, server: str, answer_within_s: float = 5.0) -> None:
-        """`server` is what listens there, in words. One that does not answer within `answer_within_s` seconds is Disconnected."""
-        self.target, self.server, self.answer_within_s = str(path), server, answer_within_s
-        self._channel = grpclib.client.Channel(path=str(path), codec=Encoder(), config=_WINDOWS)
+    def __init__(
+        self,
+        path: Path,
+        server: str,
+        answer_within_s: float = 5.0,
+        *,
+        answer_bytes: int = MAX_ANSWER_BYTES,
+        fields: int = MAX_FIELDS,
+        door: str = "",
+    ) -> None:
+        """`server` is what listens there, in words; `door` is the path to connect to, where `path` is just what it is called. One that does not
+        answer within `answer_within_s` seconds is Disconnected, as is one that answers with a message of more than `answer_bytes` or `fields`."""
+        self.target, self.server, self.answer_within_s, self.answer_bytes, self.fields = str(path), server, answer_within_s, answer_bytes, fields
+        self._channel = grpclib.client.Channel(path=door or str(path), codec=Encoder(), config=_WINDOWS)
 
     async def ask(self, route: str, request: Message, answer: type[M], metadata: Mapping[str, str]) -> M:
         """The answer to a request. CallFailed when the service refuses it, Disconnected when it is gone, hangs, or talks rubbish."""
@@ -87,11 +97,11 @@ class LocalCall(Generic[M]):
                     await self._stream.recv_initial_metadata()
                     self._begun = True
                 with self._stream._wrapper:
-                    data = await read_message(self._stream._stream, MAX_ANSWER_BYTES)
+                    data = await read_message(self._stream._stream, self._channel.answer_bytes)
                 if data is None:
                     await self._stream.recv_trailing_metadata()
                     return None
-            return parse(data, self._answer)
+            return parse(data, self._answer, self._channel.fields)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         over = GeneratorExit()  # as in channel.py: without an exception grpclib waits for the service to end the call

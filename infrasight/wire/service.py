@@ -13,10 +13,13 @@ from betterproto2 import Message
 from betterproto2.grpclib import ServiceBase
 from grpclib.const import Handler, Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
+from grpclib.protocol import Peer
 from h2.exceptions import H2Error
 
-from infrasight.errors import Disconnected, InfraSightError, InvalidRequest
+from infrasight.errors import AccessDenied, Disconnected, InfraSightError, InvalidRequest
 from infrasight.wire._generated.infrasight.v1 import CollectorBase, EventsBase
+from infrasight.wire.access import Access, Open, Principal, Role
+from infrasight.wire.complaints import complain
 from infrasight.wire.framing import read_message
 from infrasight.wire.status import to_grpc
 from infrasight.wire.strict import parse
@@ -29,7 +32,8 @@ log = logging.getLogger(__name__)
 class ServerStream(Generic[Request, Response]):
     """One call, as the method that serves it sees it."""
 
-    def __init__(self, stream: grpclib.server.Stream[Any, Any], request: type[Request], max_bytes: int) -> None:
+    def __init__(self, stream: grpclib.server.Stream[Any, Any], request: type[Request], max_bytes: int, principal: Principal) -> None:
+        self.principal = principal
         self._stream = stream
         self._request = request
         self._max_bytes = max_bytes
@@ -37,14 +41,17 @@ class ServerStream(Generic[Request, Response]):
     @property
     def peer(self) -> str:
         """Address of the other side, for people."""
-        address = self._stream.peer.addr()
-        return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "?"
+        return address_of(self._stream.peer)
 
     async def receive(self) -> Request | None:
         """The next message, None when the other side will send no more. InvalidRequest when it is malformed or longer than the service
         allows."""
-        data = await read_message(self._stream._stream, self._max_bytes)
+        data = await self.receive_bytes()
         return None if data is None else parse(data, self._request)
+
+    async def receive_bytes(self) -> bytes | None:
+        """The same, not read as protobuf: a message that is no message ends nothing."""
+        return await read_message(self._stream._stream, self._max_bytes)
 
     async def request(self) -> Request:
         """The only message of a call that has one. InvalidRequest when there is none."""
@@ -65,12 +72,19 @@ class Service(abc.ABC):
     """A gRPC service. `generated` is its class in the generated code, whose every method `Name` a subclass has as `async name(stream)`."""
 
     generated: ClassVar[type[ServiceBase]]
+    roles: ClassVar[frozenset[Role]] = frozenset()
+    """Who may call it, besides an admin."""
+    purpose: ClassVar[str] = "do that"
+    """What those may."""
     max_message_bytes: ClassVar[int] = 256 << 10
     refused: Counter[str]
     """Malformed calls; a GrpcServer has one counter for everything."""
+    access: Access
+    """Who is let in; a GrpcServer has one for everything."""
 
     def __init__(self) -> None:
         self.refused = Counter()
+        self.access = Open()
 
     def __mapping__(self) -> Mapping[str, Handler]:
         """For grpclib: the routes, each with its method."""
@@ -84,7 +98,7 @@ class Service(abc.ABC):
         async def call(stream: grpclib.server.Stream[Any, Any]) -> None:
             try:
                 await stream.send_initial_metadata()  # at once: by this a client sees that we are here
-                await method(ServerStream(stream, handler.request_type, self.max_message_bytes))
+                await method(ServerStream(stream, handler.request_type, self.max_message_bytes, self._admitted(stream)))
             except (TimeoutError, GRPCError, StreamTerminatedError):
                 raise
             except (H2Error, ConnectionError):
@@ -92,6 +106,9 @@ class Service(abc.ABC):
             except InfraSightError as error:
                 if isinstance(error, InvalidRequest):
                     self.refused["message"] += 1
+                if isinstance(error, AccessDenied):
+                    self.refused["access"] += 1
+                    complain("refused %s: %s", address_of(stream.peer), error)
                 log.debug("%s: %s", route, error)
                 raise to_grpc(error) from None
             except Exception:  # a bug of ours ends one call, not the server
@@ -100,11 +117,26 @@ class Service(abc.ABC):
 
         return call
 
+    def _admitted(self, stream: grpclib.server.Stream[Any, Any]) -> Principal:
+        """Who calls. AccessDenied when they may not."""
+        principal = self.access.admit(stream.peer.cert(), str(stream.metadata.get("authorization", "") if stream.metadata else ""))
+        if principal.role is not Role.ADMIN and principal.role not in self.roles:
+            raise AccessDenied(f"{principal.shown} may not {self.purpose}")
+        return principal
+
+
+def address_of(peer: Peer) -> str:
+    """Of the other side, for people."""
+    address = peer.addr()
+    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "?"
+
 
 class CollectorService(Service):
     """Takes batches from nodes."""
 
     generated = CollectorBase
+    roles = frozenset({Role.NODE})
+    purpose = "ship events"
 
     @abc.abstractmethod
     async def ship(self, stream: ServerStream[Any, Any]) -> None:
@@ -115,6 +147,8 @@ class EventsService(Service):
     """Answers people and programs."""
 
     generated = EventsBase
+    roles = frozenset({Role.READER})
+    purpose = "ask for events"
 
     @abc.abstractmethod
     async def subscribe(self, stream: ServerStream[Any, Any]) -> None:

@@ -23,10 +23,10 @@ _WIRE_TYPES: dict[str, int] = {
 }
 
 
-def parse(data: bytes, message: type[M]) -> M:
-    """The `message` in `data`. InvalidRequest when it is not exactly one; fields of a newer version are fine."""
+def parse(data: bytes, message: type[M], fields_max: int = MAX_FIELDS) -> M:
+    """The `message` in `data`. InvalidRequest when it is not exactly one, or has more fields; those of a newer version are fine."""
     try:
-        _check(memoryview(data), message, MAX_FIELDS)
+        _check(memoryview(data), message, fields_max)
         return message.parse(data)
     except (ValueError, IndexError, EOFError, TypeError, struct.error) as error:
         raise InvalidRequest(f"not a {message.__name__}: {' '.join(str(error).split())[:200]}") from None

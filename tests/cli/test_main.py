@@ -11,7 +11,7 @@ import pytest
 
 import infrasight
 from infrasight.cli import main as module
-from infrasight.cli.main import COMMANDS, main
+from infrasight.cli.main import COMMANDS, GROUPS, main
 from infrasight.errors import InfraSightError, SettingsError
 from tests.cli.stub import Stub, served
 
@@ -74,11 +74,14 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"infrasight {infrasight.__version__}\n"
 
 
-def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("group", ["", *GROUPS])
+def test_help_lists_every_command(group: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["--help"])
+        main([*group.split(), "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert all(f"{name} {command.summary}" in said for name, command in COMMANDS.items())
+    listed = {name.rpartition(" ")[2]: command.summary for name, command in COMMANDS.items() if name.rpartition(" ")[0] == group}
+    assert listed
+    assert all(f"{name} {summary}" in said for name, summary in (listed | (GROUPS if not group else {})).items())
 
 
 def test_a_reader_that_has_had_enough_is_no_failure() -> None:

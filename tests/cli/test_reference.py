@@ -39,5 +39,5 @@ def test_what_up_passes_on_is_the_same_for_the_server() -> None:
 
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_command_has_a_section_and_its_summary(name: str) -> None:
-    assert f"\n## infrasight {name}\n" in PAGE
-    assert f"| [`{name}`](#infrasight-{name}) | {COMMANDS[name].summary} |" in PAGE
+    assert f"\n{'###' if ' ' in name else '##'} infrasight {name}\n" in PAGE
+    assert f"| [`{name}`](#infrasight-{name.replace(' ', '-')}) | {COMMANDS[name].summary} |" in PAGE

@@ -11,13 +11,17 @@ import subprocess
 import tarfile
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from tests.e2e.cgroups import remove_empty
+from tests.e2e.system import free_port
 
 IMAGE = "docker.io/library/infrasight-test:1"
+PAUSE = "docker.io/library/infrasight-pause:1"
+"""What stands for a pod: the same, that waits to be ended."""
 NAMESPACE = "infrasight-test"
 """Where the image is too, besides `default`."""
 APPLETS = ("sh", "true", "sleep", "cat")
@@ -25,12 +29,20 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _CONFIG = """version = 2
 root = "{0}/root"
 state = "{0}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+disabled_plugins = [{1}]
 [grpc]
   address = "{0}/socket"
 [ttrpc]
   address = "{0}/ttrpc"
+[metrics]
+  address = "127.0.0.1:{2}"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{3}"
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  stream_server_address = "127.0.0.1"
 """
+_CRI = '"io.containerd.grpc.v1.cri"'
 
 
 def _tar(files: dict[str, bytes]) -> bytes:
@@ -44,7 +56,7 @@ def _tar(files: dict[str, bytes]) -> bytes:
     return made.getvalue()
 
 
-def image() -> bytes:
+def image(name: str = IMAGE, *command: str) -> bytes:
     """An OCI image layout, as a tar archive."""
     blobs: dict[str, bytes] = {}
 
@@ -55,10 +67,10 @@ def image() -> bytes:
 
     busybox = Path(shutil.which("busybox") or "/bin/busybox").read_bytes()
     layer = described("layer.v1.tar", _tar({f"bin/{applet}": busybox for applet in APPLETS}))
-    what = {"architecture": _ARCHITECTURES[platform.machine()], "os": "linux", "config": {"Env": ["PATH=/bin"]}}
+    what = {"architecture": _ARCHITECTURES[platform.machine()], "os": "linux", "config": {"Env": ["PATH=/bin"], "Entrypoint": list(command)}}
     config = described("config.v1+json", json.dumps(what | {"rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}}).encode())
     manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": [layer]}
-    named = described("manifest.v1+json", json.dumps(manifest).encode(), annotations={"io.containerd.image.name": IMAGE})
+    named = described("manifest.v1+json", json.dumps(manifest).encode(), annotations={"io.containerd.image.name": name})
     index = {"schemaVersion": 2, "manifests": [named]}
     return _tar({"oci-layout": b'{"imageLayoutVersion": "1.0.0"}', "index.json": json.dumps(index).encode(), **blobs})
 
@@ -66,17 +78,20 @@ def image() -> bytes:
 class Containerd:
     """A context manager that starts it, with the image in its store, and ends it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, cri: bool = False) -> None:
+        """With `cri` it can be driven through that, too (`cri.py`)."""
         self.directory = Path(tempfile.mkdtemp(prefix="isc-"))  # a socket's path has 107 bytes at most
-        self.socket = self.directory / "socket"
+        self.socket, self._metrics_port, self._cri = self.directory / "socket", free_port(), cri
 
     def __enter__(self) -> Self:
-        (self.directory / "config.toml").write_text(_CONFIG.format(self.directory))
+        config = _CONFIG.format(self.directory, "" if self._cri else _CRI, self._metrics_port, PAUSE)
+        (self.directory / "config.toml").write_text(config)
         self.start()
-        (self.directory / "image.tar").write_bytes(image())
-        for namespace in ("default", NAMESPACE):
-            self._ctr("--namespace", namespace, "images", "import", str(self.directory / "image.tar"))
-        listed = self._ctr("images", "ls").stdout.decode()
+        for name, command in ((IMAGE, ()), (PAUSE, ("/bin/sleep", "1000000"))):
+            (self.directory / "image.tar").write_bytes(image(name, *command))
+            for namespace in ("default", NAMESPACE, "k8s.io"):
+                self._ctr("--namespace", namespace, "images", "import", str(self.directory / "image.tar"))
+        listed = self._ctr("images", "ls", f"name=={IMAGE}").stdout.decode()
         self.digest = next(word for word in listed.split() if word.startswith("sha256:"))
         return self
 
@@ -84,6 +99,7 @@ class Containerd:
         self.stop()
         shutil.rmtree(self.directory)
         remove_empty("/default")
+        remove_empty("/k8s.io")
 
     def start(self) -> None:
         """Once it answers."""
@@ -99,6 +115,18 @@ class Containerd:
         """Its containers, images and settings stay."""
         self._process.terminate()
         self._process.wait(60)
+
+    def kill(self) -> None:
+        """As `stop`, at once and without a word."""
+        self._process.kill()
+        self._process.wait(60)
+
+    def calls(self, service: str, method: str) -> int:
+        """How often it was asked this, through its socket, since it was started."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/v1/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        told = f'grpc_server_started_total{{grpc_method="{method}",grpc_service="{service}"'
+        return sum(int(line.split()[-1]) for line in lines if line.startswith(told))
 
     def _ctr(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(["ctr", "--address", self.socket, *words], check=check, capture_output=True, timeout=60)

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from infrasight.actors import Actor, Edge, Graph, Mailbox, WhenFull
 from infrasight.errors import MetricsError
-from infrasight.metrics import Sample, counter, gauge, of_graph, of_process, serve
+from infrasight.metrics import Histogram, Sample, counter, gauge, histogram, of_graph, of_process, serve
 
 
 def free_port() -> int:
@@ -64,6 +64,22 @@ async def test_a_scrape_asks_at_that_moment() -> None:
             assert text.count("# TYPE infrasight_temperature gauge") == 1
     with pytest.raises(aiohttp.ClientConnectorError):
         await get(port, "/metrics")
+
+
+async def test_a_histogram_says_how_many_were_within_each_limit() -> None:
+    port, observed = free_port(), {"a": Histogram(), "b": Histogram()}
+    for value in (0.0, 0.005, 0.006, 0.3, 11.0):
+        observed["a"].observe(value)
+    async with serve(port, lambda: [histogram("infrasight_wait_seconds", "Waits.", each, what=what) for what, each in observed.items()]):
+        found = parsed((await get(port, "/metrics"))[2])
+
+    def figure(name: str, what: str, **more: str) -> float:
+        return found[f"infrasight_wait_seconds_{name}", frozenset({"what": what, **more}.items())]
+
+    counts = {limit: figure("bucket", "a", le=limit) for limit in ("0.005", "0.01", "0.25", "0.5", "10.0", "+Inf")}
+    assert counts == {"0.005": 2, "0.01": 3, "0.25": 3, "0.5": 4, "10.0": 4, "+Inf": 5}
+    assert (figure("count", "a"), figure("count", "b")) == (5, 0)
+    assert figure("sum", "a") == pytest.approx(11.311)
 
 
 async def test_the_rest_of_the_endpoint() -> None:

@@ -15,7 +15,7 @@ Answer = Ack | Attention | None | str
 
 def ok(batch: Batch) -> Answer:
     """Stored."""
-    return Ack(seq=batch.seq, verdict=AckVerdict.OK)
+    return Ack(seq=batch.seq, verdict=AckVerdict.OK, epoch=batch.epoch)
 
 
 class Collector(CollectorService):

@@ -21,7 +21,7 @@ from infrasight.node.enricher import Enricher
 from infrasight.node.flow import Batch, Drain, Loss
 from infrasight.node.identity import Identity
 from infrasight.node.processes import Processes, Scan
-from infrasight.runtimes import Facts
+from infrasight.runtimes import Facts, Key
 from infrasight.schema import KINDS, arrow_schema
 from infrasight.schema.columns import Source, Type
 from infrasight.schema.events.process import CGROUP, CGROUP_GONE, CWD, EXEC, EXIT, FORK
@@ -124,6 +124,8 @@ def who(enricher: Enricher, row: int) -> dict[str, Any]:
         "pod_name": b"",
         "pod_namespace": b"",
         "identity": b"",
+        "container_started": 0,
+        "workload": b"",
         **{name: HEAD[name][row] for name in same},
     }
 
@@ -419,31 +421,44 @@ def in_containers(*ids: int) -> Records:
 
 
 def test_what_runtimes_say_of_containers(enricher: Enricher) -> None:
-    enricher.containers.are_told_of({b"containerd"})
-    told = Facts(b"web", b"shop/web:1", b"sha256:5", (b"a=1", b"b="), 7_000_000_009, True, b"web-1", b"shop")
-    enricher.containers.learn(b"known", told)
+    enricher.containers.are_told_of({b"": {b"containerd"}})
+    who = {"pod_name": b"web-1", "pod_namespace": b"shop", "pod_uid": b"u1", "workload": b"Deployment/web"}
+    told = Facts(b"web", b"shop/web:1", b"sha256:5", (b"a=1", b"b="), 7_000_000_009, 8_000_000_000, True, **who)
+    enricher.containers.shelf("s").learn(Key(b"known", b"default"), told)
     made = [b"/default/known", b"/default/other", b"/docker/" + b"a" * 64, b"/system.slice"]
     life = [cgroup(CGROUP, 7 + number, path) for number, path in enumerate(made)]
     (batch,) = enricher.batches(drain(("open", in_containers(7, 8, 9, 10, 11, 7)), life=life))
     columns = [column.name for column in KINDS["open"].columns]
-    columns = columns[columns.index("container_name") : columns.index("identity") + 1]
+    columns = columns[columns.index("pod_uid") : columns.index("workload") + 1]
     found = [tuple(row[name] for name in columns) for row in rows(batch)]
-    known = (b"web", b"shop/web:1", b"sha256:5", b"a=1\0b=", 7_000_000_009, 1, b"web-1", b"shop", b"complete")
-    nothing = (b"", b"", b"", b"", 0, 0, b"", b"")
-    assert found == [known, (*nothing, b"pending"), (*nothing, b"path"), (*nothing, b""), (*nothing, b""), known]
+    known = (b"u1", b"web", b"shop/web:1", b"sha256:5", b"a=1\0b=", 7_000_000_009, 1, b"web-1", b"shop", b"complete")
+    nothing = (b"", b"", b"", b"", b"", 0, 0, b"", b"")
+    others = [(*nothing, identity, OFFSET if identity else 0, b"") for identity in (b"pending", b"path", b"", b"")]
+    known = (*known, OFFSET, b"Deployment/web")
+    assert found == [known, *others, known]
+
+
+def test_when_a_container_was_started(enricher: Enricher) -> None:
+    """When its cgroup was made, where that was seen, whatever its runtime says; those inside are no containers of their own."""
+    enricher.containers.shelf("s").learn(Key(b"web", b"default"), Facts(started_ns=5))
+    life = [cgroup(CGROUP, 6, b"/default", parent=2), cgroup(CGROUP, 7, b"/default/web", at=1_000, parent=6)]
+    life += [cgroup(CGROUP, 8, b"/default/web/inside", at=2_000, parent=7), cgroup(CGROUP, 9, b"/default/web/other", at=3_000, parent=99)]
+    life += [cgroup(CGROUP, 10, b"/default/web", at=4_000, parent=99)]
+    (batch,) = enricher.batches(drain(("open", in_containers(6, 7, 8, 9, 10)), life=life))
+    assert [row["container_started"] for row in rows(batch)] == [0, OFFSET + 1_000, OFFSET + 1_000, 5, OFFSET + 4_000]
 
 
 async def test_a_new_container_is_waited_for(tmp_path: Path) -> None:
     """Until its runtime has told of it; then what it did goes on, complete. What comes after has not been overtaken."""
     inbox, outbox = Mailbox[Drain]("in", limit=9), Mailbox[Batch]("out", limit=99)
     enricher = enricher_of(tmp_path, inbox=inbox, outbox=outbox)
-    enricher.containers.are_told_of({b"containerd"})
+    enricher.containers.are_told_of({b"": {b"containerd"}})
     await inbox.put(drain(("open", in_containers(7)), life=[cgroup(CGROUP, 7, b"/default/new")]))
     await inbox.put(drain(("open", in_containers(8))))
     running = asyncio.create_task(enricher.run())
     await until(lambda: len(enricher.cgroups) == 1)
     assert outbox.statistics().accepted == 0
-    enricher.containers.learn(b"new", Facts(name=b"n"))
+    enricher.containers.shelf("s").learn(Key(b"new", b"default"), Facts(name=b"n"))
     batches = [await outbox.get(), await outbox.get()]
     assert [[(row["container_name"], row["identity"]) for row in rows(batch)] for batch in batches] == [[(b"n", b"complete")], [(b"", b"")]]
     inbox.close()
@@ -453,7 +468,7 @@ async def test_a_new_container_is_waited_for(tmp_path: Path) -> None:
 async def test_a_container_that_nobody_tells_of_goes_on_as_it_is(tmp_path: Path) -> None:
     inbox, outbox = Mailbox[Drain]("in", limit=9), Mailbox[Batch]("out", limit=99)
     enricher = enricher_of(tmp_path, inbox=inbox, outbox=outbox)
-    enricher.containers.are_told_of({b"containerd"})
+    enricher.containers.are_told_of({b"": {b"containerd"}})
     await inbox.put(drain(("open", in_containers(7)), life=[cgroup(CGROUP, 7, b"/default/new")]))
     inbox.close()
     began = time.monotonic()

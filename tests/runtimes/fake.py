@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from grpclib._typing import IServable
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.encoding.base import CodecBase
 from grpclib.exceptions import GRPCError
@@ -123,8 +124,11 @@ class FakeContainerd:
         await stream.send_message(GotImage(image=Image(name=request.id, target=Target(digest=self.images[request.id]))))
 
 
+F = TypeVar("F", bound=IServable)
+
+
 @contextlib.asynccontextmanager
-async def listening(fake: FakeContainerd, socket: Path) -> AsyncIterator[FakeContainerd]:
+async def listening(fake: F, socket: Path) -> AsyncIterator[F]:
     server = Server([fake], codec=_Codec())
     await server.start(path=str(socket))
     try:

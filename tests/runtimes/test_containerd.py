@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
 from infrasight.errors import CallFailed, Disconnected
-from infrasight.runtimes import Facts
+from infrasight.runtimes import Facts, Key
 from infrasight.runtimes.containerd import Containerd
+from infrasight.runtimes.limits import Limits
 from tests.e2e.containerd import IMAGE
 from tests.e2e.containerd import Containerd as Real
 from tests.runtimes.fake import DIGEST, FakeContainerd, container, listening, saying
@@ -29,12 +31,12 @@ async def test_what_is_there_and_what_comes(tmp_path: Path) -> None:
     fake, socket = FakeContainerd(), tmp_path / "s"
     fake.spaces = {"default": {"a": container("a")}, "k8s.io": {"b": container("b")}, "moby": {"c": container("c")}}
     async with listening(fake, socket), heard(socket) as told:
-        assert await told.many(3) == [(b"a", facts("a")), (b"b", facts("b")), None]
+        assert await told.many(3) == [(Key(b"a", b"default"), facts("a")), (Key(b"b", b"k8s.io"), facts("b")), None]
         fake.make(container("d"), "k8s.io")
         fake.make(container("e"), "moby")
         fake.tell("/containers/delete", "a")
         fake.tell("/tasks/exit", "a")
-        assert await told.many(2) == [(b"d", facts("d")), (b"a", None)]
+        assert await told.many(2) == [(Key(b"d", b"k8s.io"), facts("d")), (Key(b"a", b"default"), None)]
     assert sum("img:1" in each for each in fake.asked) == 2, "an image's digest is asked for once in a namespace"
 
 
@@ -46,9 +48,9 @@ async def test_what_kubernetes_and_others_say(tmp_path: Path) -> None:
     async with listening(fake, socket), heard(socket) as told:
         a, b, c, _ = await told.many(4)
     labels = (b"io.kubernetes.container.name=nginx", b"io.kubernetes.pod.name=web-1", b"io.kubernetes.pod.namespace=shop")
-    assert a == (b"a", facts("nginx", pod_name=b"web-1", pod_namespace=b"shop", labels=labels))
-    assert b == (b"b", facts("box", labels=(b"nerdctl/name=box",)))
-    assert c == (b"c", facts("c", image=b"", image_digest=b""))
+    assert a == (Key(b"a", b"default"), facts("nginx", pod_name=b"web-1", pod_namespace=b"shop", labels=labels))
+    assert b == (Key(b"b", b"default"), facts("box", labels=(b"nerdctl/name=box",)))
+    assert c == (Key(b"c", b"default"), facts("c", image=b"", image_digest=b""))
 
 
 async def test_one_that_is_gone_before_it_was_asked_about(tmp_path: Path) -> None:
@@ -57,7 +59,7 @@ async def test_one_that_is_gone_before_it_was_asked_about(tmp_path: Path) -> Non
         assert await told.next() is None
         fake.tell("/containers/create", "gone")
         fake.make(container("b", image="unknown"))
-        assert await told.next() == (b"b", facts("b", image=b"unknown", image_digest=b""))
+        assert await told.next() == (Key(b"b", b"default"), facts("b", image=b"unknown", image_digest=b""))
 
 
 async def test_an_image_that_becomes_another(tmp_path: Path) -> None:
@@ -65,11 +67,33 @@ async def test_an_image_that_becomes_another(tmp_path: Path) -> None:
     async with listening(fake, socket), heard(socket) as told:
         assert await told.next() is None
         fake.make(container("a"))
-        assert await told.next() == (b"a", facts("a"))
+        assert await told.next() == (Key(b"a", b"default"), facts("a"))
         fake.images["img:1"] = "sha256:other"
         fake.tell("/images/update", "img:1")
         fake.make(container("b"))
-        assert await told.next() == (b"b", facts("b", image_digest=b"sha256:other"))
+        assert await told.next() == (Key(b"b", b"default"), facts("b", image_digest=b"sha256:other"))
+
+
+@pytest.mark.parametrize("limits", [Limits(answer_bytes=1_000), Limits(fields=100)], ids=["bytes", "fields"])
+async def test_it_says_too_much(tmp_path: Path, limits: Limits) -> None:
+    fake = FakeContainerd()
+    fake.spaces["default"] = {"a": container("a", **{f"label_{number}": "x" * 10 for number in range(100)})}
+    async with listening(fake, tmp_path / "s"), hearing(Containerd(tmp_path / "s", limits=limits)) as told:
+        with pytest.raises(Disconnected):
+            await told.next()
+
+
+async def test_it_may_say_so_much_a_second(tmp_path: Path) -> None:
+    """Whatever that is about."""
+    fake = FakeContainerd()
+    async with listening(fake, tmp_path / "s"), hearing(Containerd(tmp_path / "s", limits=Limits(pace_s=0.05))) as told:
+        assert await told.next() is None
+        began = time.monotonic()
+        for _ in range(10):
+            fake.tell("/containers/create", "gone")
+        fake.make(container("a"))
+        assert await told.next() == (Key(b"a", b"default"), facts("a"))
+    assert time.monotonic() - began >= 0.5
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xff" * 100_000], ids=["nothing", "http", "rubbish"])
@@ -137,8 +161,8 @@ async def test_a_real_one() -> None:
             await asyncio.to_thread(real.run, "one", "true", "--label", "team=a")
             await asyncio.to_thread(real.run, "two", "true", "--privileged")
             one, end, two, _ = await told.many(4)
-    assert one is not None and two is not None and end == (b"one", None)  # noqa: PT018
-    assert one[0] == b"one"
+    assert one is not None and two is not None and end == (Key(b"one", b"default"), None)  # noqa: PT018
+    assert one[0].id == b"one"
     assert one[1] is not None and two[1] is not None  # noqa: PT018
     assert (one[1].name, one[1].image, one[1].privileged, two[1].privileged) == (b"one", IMAGE.encode(), False, True)
     assert b"team=a" in one[1].labels

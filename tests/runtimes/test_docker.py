@@ -14,8 +14,9 @@ import pytest
 from aiohttp import web
 
 from infrasight.errors import CallFailed, Disconnected
-from infrasight.runtimes import Facts
+from infrasight.runtimes import Facts, Key
 from infrasight.runtimes.docker import Docker
+from infrasight.runtimes.limits import Limits
 from tests.e2e.containerd import IMAGE
 from tests.e2e.podman import Podman
 from tests.runtimes.fake import saying
@@ -28,6 +29,7 @@ DIGEST = "sha256:" + "5" * 64
 def container(id: str, **more: Any) -> dict[str, Any]:
     config = {"Image": "shop/web:1", "Labels": {"team": "a", "odd": 7}}
     told = {"Id": id, "Name": "/web", "Image": "sha256:" + "1" * 64, "Created": "1970-01-01T00:00:07.000009123Z", "Config": config}
+    told |= {"State": {"StartedAt": "1970-01-01T00:00:08Z"}}
     return told | {"HostConfig": {"Privileged": False}} | more
 
 
@@ -88,6 +90,7 @@ def heard(socket: Path, within_s: float = 5.0) -> AbstractAsyncContextManager[He
 
 def facts(**more: object) -> Facts:
     told = {"name": b"web", "image": b"shop/web:1", "image_digest": DIGEST.encode(), "labels": (b"team=a",), "created_ns": 7_000_009_000}
+    told["started_ns"] = 8_000_000_000
     return Facts(**(told | more))
 
 
@@ -95,12 +98,12 @@ async def test_what_is_there_and_what_comes(tmp_path: Path) -> None:
     fake, socket = FakeDocker(), tmp_path / "s"
     fake.there[A] = container(A)
     async with listening(fake, socket), heard(socket) as told:
-        assert await told.many(2) == [(A.encode(), facts()), None]
+        assert await told.many(2) == [(Key(A.encode()), facts()), None]
         fake.there[B] = container(B, Name="/till", HostConfig={"Privileged": True})
         fake.tell("create", "gone")
         for action, id in (("create", B), ("destroy", A), ("remove", B)):
             fake.tell(action, id)
-        assert await told.many(3) == [(B.encode(), facts(name=b"till", privileged=True)), (A.encode(), None), (B.encode(), None)]
+        assert await told.many(3) == [(Key(B.encode()), facts(name=b"till", privileged=True)), (Key(A.encode()), None), (Key(B.encode()), None)]
     assert sum(path.startswith("/images/") for path in fake.asked) == 1
 
 
@@ -127,7 +130,7 @@ async def test_what_is_not_as_it_should_be_is_left_out(tmp_path: Path, more: dic
     fake = FakeDocker()
     fake.there[A] = container(A, **more)
     async with listening(fake, tmp_path / "s"), heard(tmp_path / "s") as told:
-        assert await told.next() == (A.encode(), expected)
+        assert await told.next() == (Key(A.encode()), expected)
 
 
 @pytest.mark.parametrize("answer", [b"", b"\xff" * 100_000, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", b"SSH-2.0-OpenSSH\r\n"])
@@ -162,8 +165,7 @@ async def test_events_that_are_none(tmp_path: Path, line: bytes) -> None:
     assert set(fake.asked) == {"/version", "/events", "/containers/json"}
 
 
-async def test_it_refuses_or_says_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infrasight.runtimes.docker.ANSWER_BYTES_MAX", 1000)
+async def test_it_refuses_or_says_too_much(tmp_path: Path) -> None:
     fake = FakeDocker()
     fake.answers["/events"] = web.json_response({}, status=500)
     async with listening(fake, tmp_path / "s"), heard(tmp_path / "s") as told:
@@ -171,7 +173,7 @@ async def test_it_refuses_or_says_too_much(tmp_path: Path, monkeypatch: pytest.M
             await told.next()
     fake = FakeDocker()
     fake.answers["/containers/json"] = web.json_response(["x" * 2000])
-    async with listening(fake, tmp_path / "t"), heard(tmp_path / "t") as told:
+    async with listening(fake, tmp_path / "t"), hearing(Docker(tmp_path / "t", limits=Limits(1000))) as told:
         with pytest.raises(Disconnected, match="more than 1000 bytes"):
             await told.next()
 

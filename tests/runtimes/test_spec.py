@@ -47,6 +47,11 @@ def test_the_cgroup(path: Any, cgroup: bytes) -> None:
     assert read(json.dumps({"linux": {"cgroupsPath": path}}).encode()) == Spec(cgroup=cgroup)
 
 
+def test_what_containerd_notes_of_a_pod() -> None:
+    notes = {"io.kubernetes.cri.sandbox-id": "s1", "io.kubernetes.cri.container-name": "web", "io.kubernetes.cri.sandbox-uid": 7}
+    assert read(json.dumps({"annotations": notes}).encode()) == Spec(pod="s1", name="web")
+
+
 def test_labels_are_bounded() -> None:
     assert labels_of({"b": "2", "a": "1\0\n", "ž": ""}) == (b"a=1\n", b"b=2", "ž=".encode())
     many = labels_of({f"{number:04}": "x" * 5_000 for number in range(1_000)})

@@ -6,7 +6,7 @@ import re
 import pyarrow as pa
 import pytest
 
-from infrasight.schema import KINDS, LOSS_REASONS, PROBES, SHIPPED, Kind, Type, arrow, arrow_schema, ddl, protobuf, tables
+from infrasight.schema import KINDS, LOSS_REASONS, NODE_LOSS_REASONS, PROBES, SHIPPED, Kind, Type, arrow, arrow_schema, ddl, protobuf, tables
 from infrasight.schema.columns import Buffer, Length, Source
 from infrasight.schema.kinds import BUFFERS, records_of
 from infrasight.schema.layout import CTYPES, layouts
@@ -20,9 +20,10 @@ def test_kinds_have_numbers_and_names_of_their_own() -> None:
     assert len({kind.number for kind in KINDS.values()}) == len(KINDS)
     released = {"execve": 1, "open": 2, "connect": 3, "process": 4, "loss": 5, "chmod": 6, "ptrace": 7, "mount": 8, "umount": 9}
     assert {name: kind.number for name, kind in KINDS.items() if name in released} == released
+    assert set(PROBES) == {name for name, kind in KINDS.items() if kind.origin == "kernel"}
     assert set(SHIPPED) == {*PROBES, "loss"}
     made_by_server = {name: kind.number for name, kind in KINDS.items() if kind.origin == "server"}
-    assert made_by_server == {"batches": 101, "nodes": 102, "alerts": 103, "scores": 104}
+    assert made_by_server == {"batches": 101, "nodes": 102, "alerts": 103, "scores": 104, "dead_letter": 105}
     assert all(name == kind.name for name, kind in KINDS.items())
 
 
@@ -85,7 +86,7 @@ def test_type_tables_are_complete() -> None:
 @ALL
 def test_the_insert_takes_the_columns_in_the_order_of_the_declaration(kind: Kind) -> None:
     inserted = [name.strip("`") for name in ddl.insert_columns(kind).split(", ")]
-    assert inserted == [*(ddl.stored_name(column) for column in kind.columns), "stored"]
+    assert inserted == [*(ddl.stored_name(column) for column in kind.columns), "batch_given", "stored"]
 
 
 def test_texts_are_quoted_in_ddl() -> None:
@@ -112,13 +113,16 @@ def test_text_is_a_dictionary_of_bytes() -> None:
 def test_names_that_people_rely_on(kind: str, columns: str) -> None:
     who = "ts node pid tid ppid uid gid user group comm ns_pid cgroup_id process_id parent_id ancestors"
     who += " euid login_uid session_id tty cap_effective exe cwd container_id container_runtime pod_uid"
-    who += " container_name image image_digest container_labels container_created privileged pod_name pod_namespace identity ret latency_ns"
+    who += " container_name image image_digest container_labels container_created privileged pod_name pod_namespace identity"
+    who += " container_started workload ret latency_ns"
     assert [column.name for column in KINDS[kind].columns] == [*who.split(), *columns.split()]
 
 
 def test_names_of_the_other_kinds() -> None:
-    assert [column.name for column in KINDS["process"].columns][-4:] == ["identity", "action", "exit_code", "signal"]
+    assert [column.name for column in KINDS["process"].columns][-4:] == ["workload", "action", "exit_code", "signal"]
     assert [column.name for column in KINDS["loss"].columns] == ["ts", "node", "since", "probe", "reason", "count"]
+    assert not LOSS_REASONS.keys() & NODE_LOSS_REASONS.keys()
+    assert tuple(NODE_LOSS_REASONS) == ("killed", "spool_full", "spool_expired", "spool_damaged")
     assert tuple(LOSS_REASONS) == ("ring_full", "inflight_full", "accounts_full", "throttled", "repeated")
 
 

@@ -9,14 +9,16 @@ from typing import Any, Self
 import pyarrow as pa
 
 from infrasight.actors import RestartPolicy, Supervisor
-from infrasight.client import Client
+from infrasight.client import Client, Credentials
 from infrasight.errors import QueryFailed, StoreUnavailable
 from infrasight.schema import SHIPPED
 from infrasight.server.graph import Server
 from infrasight.store import QueryLimits, Store, StoreStatistics
 from infrasight.wire import Ack, AckVerdict, Batch, Hello
+from infrasight.wire.access import Access
 from infrasight.wire.codec import encode
 from infrasight.wire.server import GrpcServer
+from infrasight.wire.tls import ServerTls
 from tests.wire.batches import batch as columns
 
 HELLO = Hello(node="n1", version="1", boot_id="b00-7", epoch=7)
@@ -65,10 +67,10 @@ class MemoryStore(Store):
 class Running:
     """Server, supervisor and socket. Leaving it checks that nothing was lost on any edge."""
 
-    def __init__(self, store: Store, **more: Any) -> None:
+    def __init__(self, store: Store, *, tls: ServerTls | None = None, access: Access | None = None, **more: Any) -> None:
         self.store: Any = store
         self.server = Server(store, **more)
-        self.grpc = GrpcServer(self.server.services)
+        self.grpc = GrpcServer(self.server.services, tls=tls, access=access)
         self.supervisor = Supervisor(self.server.graph, RestartPolicy(backoff_s=0.001))
         self.port = 0
         self._work: asyncio.Task[None] | None = None
@@ -94,8 +96,8 @@ class Running:
         for name, now in self.server.graph.statistics().items():
             assert now.accepted == now.delivered + now.dropped + now.depth, name
 
-    def client(self) -> Client:
-        return Client(port=self.port)
+    def client(self, credentials: Credentials | None = None) -> Client:
+        return Client(port=self.port, credentials=credentials)
 
 
 def message(seq: int, rows: int = 10, kind: str = "open") -> Batch:

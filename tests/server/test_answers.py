@@ -28,13 +28,14 @@ async def test_status_tells_it_all(running: Running) -> None:
         status = await client.status()
     assert status.version
     assert status.store_reachable
-    assert {kind.name: (kind.rows, kind.batches) for kind in status.kinds} == {"open": (10, 1), "execve": (10, 1)}
+    assert {kind.name: (kind.rows, kind.batches) for kind in status.kinds} == {"open": (10, 1), "execve": (10, 1), "dead_letter": (1, 1)}
     (node,) = status.nodes
     assert (node.name, node.epoch, node.batches, node.rows, node.rejected_batches, node.connected) == ("n1", 7, 2, 20, 1, False)
     assert node.last_batch_unix_ns > node.last_oldest_unix_ns == 5
     assert {(edge.source, edge.target): edge.accepted for edge in status.edges} == {
-        ("ingest", "router"): 2,
-        ("router", "writer"): 2,
+        ("ingest", "router"): 3,
+        ("original", "router"): 3,  # the same mailbox
+        ("router", "writer"): 3,
         ("router", "live"): 2,
         ("writer", "ledger"): 2,
     }

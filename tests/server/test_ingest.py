@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
 
 from infrasight.errors import InvalidRequest, WireError
 from infrasight.server.live import Subscription
 from infrasight.server.session import MAX_GROWING, MAX_UNACKED
-from infrasight.wire import Batch, Hello, ShipRequest, ShipResponse, SubscribeRequest
+from infrasight.wire import Ack, AckVerdict, Batch, Hello, ShipRequest, ShipResponse, SubscribeRequest
 from infrasight.wire.channel import Channel
 from infrasight.wire.codec import MAX_BATCH_BYTES, decode, encode
 from tests.server.running import HELLO, OK, REJECTED, MemoryStore, Running, eventually, message, ship
@@ -18,8 +19,8 @@ async def test_batches_are_stored_in_order_and_acknowledged(running: Running) ->
     async with running.client() as client:
         acks = await ship(client, *(message(seq, kind=kind) for seq, kind in enumerate(["open", "execve", "loss", "process", "connect"])))
     assert [(ack.seq, ack.verdict, ack.reason) for ack in acks] == [(seq, OK, "") for seq in range(5)]
-    assert running.store.tokens == [f"n1:b00-7:7:{seq}" for seq in range(5)]
-    assert running.store.kept["n1:b00-7:7:1"][1].equals(batch("execve", 10, first=10))
+    assert running.store.tokens == [f"n1:7:{seq}" for seq in range(5)]
+    assert running.store.kept["n1:7:1"][1].equals(batch("execve", 10, first=10))
 
 
 async def test_no_ack_before_the_insert_returned(running: Running) -> None:
@@ -53,7 +54,18 @@ async def test_an_invalid_batch_is_rejected_and_the_stream_goes_on(running: Runn
     assert [acks[seq].verdict for seq in (2, 3, 4)] == [OK, REJECTED, OK]
     assert why in acks[3].reason
     assert "\n" not in acks[3].reason
-    assert running.store.tokens == ["n1:b00-7:7:2", "n1:b00-7:7:4"]
+    assert sorted(kind for kind, _ in running.store.kept.values()) == ["dead_letter", "open", "open"]
+    (letter,) = running.store.kept["n1:7:3"][1].to_pylist()
+    assert {name: letter[name] for name in ("node", "epoch", "seq", "event_kind", "rows", "reason", "length")} == {
+        "node": b"n1",
+        "epoch": 7,
+        "seq": 3,
+        "event_kind": bad.kind.encode(),
+        "rows": bad.rows,
+        "reason": acks[3].reason.encode(),
+        "length": len(bad.arrow),
+    }
+    assert letter["payload"] == bad.arrow[: 1 << 20]
     assert running.grpc.refused == {"batch": 1}
 
 
@@ -96,7 +108,7 @@ async def test_a_full_server_makes_the_node_wait_and_loses_nothing() -> None:
     store = MemoryStore()
     store.gate.clear()
     batches = [message(seq, rows=2_000) for seq in range(200)]
-    async with Running(store, ingest_bytes=1 << 20) as running, running.client() as client, client.ship(HELLO) as shipment:
+    async with Running(store, ingest_bytes=2 << 20) as running, running.client() as client, client.ship(HELLO) as shipment:
 
         async def send() -> None:
             for each in batches:
@@ -134,12 +146,85 @@ async def test_what_a_vanished_node_sent_is_stored_and_sent_again_it_is_there_on
         for seq in range(3):
             await shipment.send(message(seq))
         await eventually(lambda: running.server.graph.statistics()["ingest to router"].accepted == 3)
-    await eventually(lambda: not next(iter(running.server.nodes)).connections)
+    await eventually(lambda: not next(iter(running.server.nodes)).live)
     running.store.gate.set()
     async with running.client() as client:
         assert [ack.verdict for ack in await ship(client, *(message(seq) for seq in range(5)))] == [OK] * 5
-    assert len(running.store.tokens) == 8
+    assert list(running.store.kept) == [f"n1:7:{seq}" for seq in range(5)]
     assert running.store.rows() == 50
+
+
+async def test_of_two_epochs_each_batch_is_one_of_its_own(running: Running) -> None:
+    """What a node left in its spool goes out under the epoch that it was numbered in, and is acknowledged under that."""
+    old = [dataclasses.replace(message(seq), epoch=5) for seq in (1, 2)]
+    async with running.client() as client:
+        acks = await ship(client, old[0], message(1), old[1], message(2))
+        assert [(ack.epoch, ack.seq, ack.verdict) for ack in acks] == [(5, 1, OK), (7, 1, OK), (5, 2, OK), (7, 2, OK)]
+        with pytest.raises(InvalidRequest, match="of epoch 8, after 7"):
+            await ship(client, dataclasses.replace(message(3), epoch=8))
+    assert running.store.tokens == ["n1:5:1", "n1:7:1", "n1:5:2", "n1:7:2"]
+
+
+async def test_one_ack_speaks_for_all_before_it(running: Running) -> None:
+    running.store.gate.clear()
+    channel = Channel("127.0.0.1", running.port)
+    async with channel.call(ShipRequest, ShipResponse) as call:
+        await call.send(ShipRequest(hello=HELLO))
+        await call.receive()
+        bad = Batch(seq=20, kind="nothing", rows=1, arrow=b"x")
+        for each in (*map(message, range(1, 20)), bad, *map(message, range(21, 40))):
+            await call.send(ShipRequest(batch=each))
+        await eventually(lambda: running.server.graph.statistics()["router to writer"].accepted == 39)
+        running.store.gate.set()
+        await call.end()
+        acks: list[Ack] = []
+        while answer := await call.receive():
+            assert answer.ack is not None
+            acks.append(answer.ack)
+    channel.close()
+    assert len(acks) < 39
+    said = [(ack.seq, ack.verdict) for ack in acks]
+    assert said == sorted(said, key=lambda each: each[0])
+    assert [seq for seq, verdict in said if verdict is REJECTED] == [20]
+    assert said[said.index((20, REJECTED)) - 1] == (19, OK), "what was before it is told before"
+    assert said[-1] == (39, OK)
+
+
+async def test_two_nodes_of_one_name_are_told_of_and_store_everything(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    other = dataclasses.replace(HELLO, epoch=9)
+    async with running.client() as one, running.client() as two, one.ship(HELLO) as first, two.ship(other) as second:
+        for shipment in (first, second):
+            await shipment.send(message(1))
+            assert (await anext(shipment)).verdict is OK
+        assert "streams of node n1 are open of epochs 7 and 9: two nodes have one name" in caplog.text
+        (status,) = (await one.status()).nodes
+        assert status.live_epochs == [7, 9]
+    assert running.store.tokens == ["n1:7:1", "n1:9:1"]
+    await eventually(lambda: not next(iter(running.server.nodes)).live)
+
+
+async def test_what_only_the_server_makes_is_taken_from_nobody(running: Running) -> None:
+    forged = message(1, kind="dead_letter")
+    async with running.client() as client:
+        (ack,) = await ship(client, forged)
+    assert (ack.verdict, ack.reason) == (REJECTED, "dead_letter is made by the server alone")
+    (letter,) = running.store.kept["n1:7:1"][1].to_pylist()
+    assert (letter["event_kind"], letter["payload"]) == (b"dead_letter", forged.arrow)
+
+
+async def test_a_store_that_is_away_for_long_puts_nodes_off() -> None:
+    """And the stream stands: what is sent again once it is back is stored, once."""
+    store = MemoryStore()
+    store.failures = 1
+    async with Running(store, patience_s=0.0) as running, running.client() as client, client.ship(HELLO) as shipment:
+        await shipment.send(message(1))
+        put_off = await anext(shipment)
+        assert (put_off.seq, put_off.verdict, put_off.reason) == (1, AckVerdict.RETRY, "disk full")
+        assert 0 < put_off.retry_after_ms <= 5000
+        running.server.writer._again_at_s = 0.0
+        await shipment.send(message(1))
+        assert (await anext(shipment)).verdict is OK
+    assert [token for token in store.tokens if not token.startswith("ledger")] == ["n1:7:1"]
 
 
 def pieces(seq: int, *parts: int, kind: str = "open") -> list[Batch]:
@@ -160,8 +245,8 @@ async def test_pieces_are_seen_as_they_come_and_stored_as_one(running: Running) 
         await shipment.end()
         assert [(ack.seq, ack.verdict) async for ack in shipment] == [(5, OK), (4, OK)]
         seen += [await anext(events) for _ in range(10)]
-    assert running.store.tokens == ["n1:b00-7:7:5", "n1:b00-7:7:4"]
-    assert running.store.kept["n1:b00-7:7:4"][1].equals(batch("open", 5))
+    assert running.store.tokens == ["n1:7:5", "n1:7:4"]
+    assert running.store.kept["n1:7:4"][1].equals(batch("open", 5))
     assert [event.open.pid for event in seen] == [event["pid"] for rows in (5, 10) for event in batch("open", rows).to_pylist()][:5] + [
         event["pid"] for event in columns_of(message(5))
     ]
@@ -179,8 +264,8 @@ async def test_a_batch_whose_end_never_came_is_as_if_it_had_not_begun(running: R
         assert (await anext(shipment)).seq == 2
     async with running.client() as client:
         assert [ack.seq for ack in await ship(client, *pieces(1, 3, 2))] == [1]
-    assert running.store.kept["n1:b00-7:7:1"][1].equals(batch("open", 5))
-    assert running.store.tokens == ["n1:b00-7:7:2", "n1:b00-7:7:1"]
+    assert running.store.kept["n1:7:1"][1].equals(batch("open", 5))
+    assert running.store.tokens == ["n1:7:2", "n1:7:1"]
 
 
 async def test_a_bad_piece_spoils_its_batch_only(running: Running) -> None:
@@ -189,7 +274,10 @@ async def test_a_bad_piece_spoils_its_batch_only(running: Running) -> None:
     async with running.client() as client:
         acks = await ship(client, first, bad, second, message(2), end)
     assert {ack.seq: ack.verdict for ack in acks} == {1: REJECTED, 2: OK}
-    assert running.store.tokens == ["n1:b00-7:7:2"]
+    assert [running.store.kept[f"n1:7:{seq}"][0] for seq in (1, 2)] == ["dead_letter", "open"]
+    dead = running.store.kept["n1:7:1"][1].to_pylist()
+    assert [letter["payload"] for letter in dead] == [first.arrow, b"x", second.arrow, end.arrow], "all of it, in order"
+    assert sum(letter["rows"] for letter in dead) == 1 + sum(each.rows for each in (first, second, end))
     assert running.grpc.refused == {"batch": 1}
 
 

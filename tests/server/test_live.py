@@ -4,7 +4,6 @@ import asyncio
 
 import numpy as np
 import pytest
-from grpclib.config import Configuration
 
 from infrasight.errors import InvalidRequest
 from infrasight.schema import KINDS
@@ -124,7 +123,7 @@ async def test_without_subscribers_nothing_goes_there(running: Running) -> None:
 
 async def test_a_subscriber_that_does_not_read_holds_nobody_up(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infrasight.server.live.BACKLOG_BYTES", 200_000)
-    monkeypatch.setattr("infrasight.wire.channel._WINDOWS", Configuration(http2_stream_window_size=(1 << 16) - 1))
+    monkeypatch.setattr("infrasight.wire.channel.STREAM_WINDOW", (1 << 16) - 1)
     batches = [message(seq, rows=500) for seq in range(40)]
     async with running.client() as slow, slow.subscribe() as events, running.client() as client:
         assert len(await ship(client, *batches)) == 40

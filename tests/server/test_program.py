@@ -22,6 +22,8 @@ from infrasight.errors import ActorFailed, WireError
 from infrasight.server.program import serve
 from infrasight.server.settings import Settings
 from infrasight.wire import Batch, Hello
+from infrasight.wire._generated import pb
+from tests.server.original_agent import Agent, ack, event
 from tests.server.running import OK, MemoryStore, eventually, message, ship
 
 HELLO_AGAIN = Hello(node="n1", version="1", boot_id="b00-7", epoch=8)
@@ -83,6 +85,26 @@ async def rows(process: Process) -> dict[str, int]:
     async with Client(port=process.port) as client:
         text = b"".join([chunk async for chunk in client.query("SELECT count() AS n, uniqExact(ts) AS times FROM open")])
     return {name: int(value) for name, value in json.loads(text).items()}
+
+
+async def test_an_agent_of_the_original_is_answered_by_a_server_that_stops_and_its_events_survive(tmp_path: Path) -> None:
+    async with server(tmp_path) as process, Agent(process.port) as agent:
+        answer = await agent.send_batch(pb.Batch(type="resource", batch=[event("resource"), event("syscall_freq_agg")]))
+        assert (answer.status, answer.message) == ("OK", "4 rows stored")
+        stream = agent.stream()
+        await stream.__aenter__()
+        for name in ("execve", "open", "connect"):
+            await stream.send_message(event(name))
+        async with Client(port=process.port) as client, asyncio.timeout(60):
+            while (await client.status()).nodes[0].rows < 4 + 3:  # noqa: ASYNC110 - the server's, in another process
+                await asyncio.sleep(0.05)
+        ended = asyncio.create_task(process.end(signal.SIGTERM))
+        assert (await ack(stream)).message == "3 rows stored"
+        assert (await ended)[0] == 0
+    async with server(tmp_path) as process, Client(port=process.port) as client:
+        sql = "SELECT filename FROM audit.tracing_events WHERE node_name = 'old1' ORDER BY filename"
+        text = b"".join([chunk async for chunk in client.query(sql, format="TSV")])
+    assert text == b"/bin/ls\n/etc/passwd\n"
 
 
 async def test_events_survive_a_clean_stop(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from infrasight.schema import KINDS, Kind, Type
-from infrasight.schema.ddl import DATABASE, TYPES, quoted, stored_name
+from infrasight.schema.ddl import DATABASE, MARK, MARK_GIVEN, STORED, TYPES, quoted, stored_name
 from infrasight.store import Retention
 from infrasight.store.session import Rows
 
@@ -117,8 +117,8 @@ def older_tables(server: Rows, kinds: tuple[str, ...] = tuple(KINDS)) -> list[st
 
 def _ddl(kind: Kind) -> str:
     columns = ", ".join(f"{quoted(stored_name(column))} {OLDER_TYPES.get(column.type, TYPES[column.type])}" for column in kind.columns)
+    columns += f", {MARK_GIVEN} UInt64, {MARK} UInt64 MATERIALIZED {MARK_GIVEN}, {STORED} DateTime('UTC')"
     day = "toDate(toDateTime(intDiv(ts, 1000000000), 'UTC'), 'UTC')"
-    columns += ", stored DateTime('UTC')"
     return f"CREATE TABLE IF NOT EXISTS {DATABASE}.{quoted(kind.name)} ({columns}) ENGINE = MergeTree PARTITION BY {day} ORDER BY (node, ts)"
 
 

@@ -62,6 +62,8 @@ def older(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work with a server that this version is too new for."""
     monkeypatch.setattr("infrasight.store.server.OLDEST", (18, 16))
     monkeypatch.setattr("infrasight.store.server.SERVER_INSERT", {"min_insert_block_size_rows": "1000000000"})
+    monkeypatch.setattr("infrasight.store.joining._TIME", "toInt64({})")
+    monkeypatch.setattr("infrasight.store.joining._DAY", "toUInt32(toDate(toDateTime(intDiv(ts, 1000000000), 'UTC'), 'UTC'))")
     known = {name: value for name, value in SERVER_QUERY.items() if not name.startswith(("cancel_", "allow_"))}
     monkeypatch.setattr("infrasight.store.http.SERVER_QUERY", known)
     monkeypatch.setattr("infrasight.store.server.migrate", older_migrate)

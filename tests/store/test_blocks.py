@@ -70,7 +70,7 @@ def _decoded(field: pa.Field) -> pa.Field:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("offset", "rows"), [(0, 41), (0, 1), (7, 11), (40, 1)])
 def test_every_value_of_every_kind_is_read_back(session: Session, tmp_path: Path, kind: str, offset: int, rows: int) -> None:
-    batch = batches.as_stored(kind, samples.batch(kind, 41).slice(offset, rows), 7)
+    batch = samples.as_stored(kind, samples.batch(kind, 41).slice(offset, rows), 7)
     assert plain(read(session, tmp_path, blocks.block(batch, types(kind)))) == sent(batch)
 
 
@@ -78,7 +78,7 @@ def test_every_value_of_every_kind_is_read_back(session: Session, tmp_path: Path
 def test_a_block_is_what_clickhouse_itself_writes(session: Session, tmp_path: Path, kind: str) -> None:
     """But for dictionaries, where it has the entries in another order, the empty one in front, and for time zones, which it leaves out."""
     columns = [(name, type) for name, type in types(kind) if type not in ("LowCardinality(String)", "DateTime('UTC')")]
-    block = b"".join(blocks.block(batches.as_stored(kind, samples.batch(kind, 41), 7), columns))
+    block = b"".join(blocks.block(samples.as_stored(kind, samples.batch(kind, 41), 7), columns))
     (tmp_path / "block").write_bytes(block)
     assert session.execute(f"SELECT * FROM file('{tmp_path}/block', 'Native')", "Native") == block
 
@@ -89,7 +89,7 @@ def test_into_the_tables_as_they_are(session: Session, tmp_path: Path, kind: str
     (create,) = TABLES[kind].create()
     session.execute(create)
     batch = samples.batch(kind, 41)
-    (tmp_path / "block").write_bytes(b"".join(blocks.block(batches.as_stored(kind, batch, 7), types(kind))))
+    (tmp_path / "block").write_bytes(b"".join(blocks.block(samples.as_stored(kind, batch, 7), types(kind))))
     source = f"SELECT * FROM file('{tmp_path}/block', 'Native')"
     session.execute(f"INSERT INTO infrasight.{quoted(kind)} ({insert_columns(KINDS[kind])}) {source}")
     session.execute("SET output_format_arrow_string_as_string = 0, output_format_arrow_low_cardinality_as_dictionary = 0")
@@ -125,7 +125,7 @@ def test_a_flag_is_one_or_zero(session: Session, tmp_path: Path) -> None:
 
 def test_no_rows(session: Session, tmp_path: Path) -> None:
     for kind in KINDS:
-        batch = batches.as_stored(kind, samples.batch(kind, 3).slice(1, 0), 7)
+        batch = samples.as_stored(kind, samples.batch(kind, 3).slice(1, 0), 7)
         assert b"".join(blocks.block(batch, types(kind)))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from infrasight.schema import KINDS
 from infrasight.schema.ddl import DATABASE, SCHEMA_VERSION
+from infrasight.schema.original import original_ddl
 from infrasight.schema.tables import TABLES, views, whole_ddl
 from infrasight.store import Retention, batches
 from infrasight.store.addresses import parse
@@ -62,13 +63,13 @@ def test_what_the_ddl_makes_is_what_a_store_makes(own: Session) -> None:
 
 def insert(own: Session, kind: str, token: str, stored_s: int) -> None:
     settings = "distributed_foreground_insert = 1, "
-    rows = block(batches.as_stored(kind, samples.batch(kind, 41), stored_s), batches.stored_types(kind))
+    rows = block(samples.as_stored(kind, samples.batch(kind, 41), stored_s), batches.stored_types(kind))
     own.insert(lambda file: batches.file_statement(kind, token, file).replace("SETTINGS ", "SETTINGS " + settings), rows)
 
 
 def test_rows_go_through_the_distributed_table_once_and_into_the_rollups(own: Session) -> None:
     server = OneServer(own)
-    assert len(migrate(server, Retention(), "mine")) == 1 + 2 * len(TABLES) + len(views())
+    assert len(migrate(server, Retention(), "mine")) == 1 + 2 * len(TABLES) + len(views()) + len(original_ddl())
     assert migrate(server, Retention(), "mine") == []
     own.execute("SET insert_deduplicate = 1, insert_select_deduplicate = 1, max_insert_threads = 1")
     rolling = Rolling(own, shared=True)

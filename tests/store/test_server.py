@@ -19,7 +19,7 @@ from asynch.proto.connection import Connection as Protocol
 
 from infrasight.errors import InvalidBatch, QueryFailed, StoreError, StoreIncompatible, StoreUnavailable
 from infrasight.schema import KINDS, Type
-from infrasight.schema.ddl import stored_name
+from infrasight.schema.ddl import MARK_GIVEN, STORED, stored_name
 from infrasight.store import QueryLimits, Store, batches, open_store
 from infrasight.store.addresses import parse
 from infrasight.store.connection import Connection
@@ -47,7 +47,7 @@ def connected(url: str, *kinds: str) -> Iterator[Connection]:
 
 
 def insert(connection: Connection, kind: str, batch: pa.RecordBatch, **settings: str) -> None:
-    connection.insert(batches.native_statement(kind), settings, batches.as_stored(kind, batch, 7))
+    connection.insert(batches.native_statement(kind), settings, samples.as_stored(kind, batch, 7))
 
 
 def count(connection: Connection, kind: str = "open") -> int:
@@ -68,7 +68,7 @@ def as_sent(kind: str, batch: pa.RecordBatch) -> list[dict[str, Any]]:
     times = [c.name for c in KINDS[kind].columns if c.type is Type.TIME]
     for name in times:
         batch = batch.set_column(batch.schema.get_field_index(name), name, batch.column(name).cast(pa.int64()))
-    return batches.as_stored(kind, batch, 7).drop_columns("stored").to_pylist()
+    return samples.as_stored(kind, batch, 7).drop_columns([MARK_GIVEN, STORED]).to_pylist()
 
 
 def plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from infrasight.kernel import Records
 from infrasight.node.containers.containment import NOWHERE, Container, container_of
@@ -53,8 +54,9 @@ class Cgroups:
             if id not in self._table:
                 self._add(id, container)
 
-    def apply(self, records: Records) -> list[Container]:
-        """Learn from `process` records (n,) that tell of cgroups. The containers that have come to be."""
+    def apply(self, records: Records, wall_offset_ns: int = 0) -> list[Container]:
+        """Learn from `process` records (n,) that tell of cgroups; with `wall_offset_ns` added, times of theirs are since the epoch. The containers
+        that have come to be."""
         made: list[Container] = []
         names = "action", "enter_ns", "cgroup_id", "parent_start_ns", "cut", "file_len"
         columns = (records[name].tolist() for name in names)
@@ -66,7 +68,10 @@ class Cgroups:
             path = records["file"][row, :length].tobytes()
             # Of a long path what is there may begin in the middle of a name.
             around = self._table.get(parent, NOWHERE)
-            container = self._expected.get(path) or container_of(path[path.find(b"/") :] if cut else path, around)
+            container = self._expected.get(path) or container_of(path[path.find(b"/") :] if cut else path, around, whole=not cut)
+            above = around if cut else container_of(path.rpartition(b"/")[0])
+            if container.id and container.id != above.id:
+                container = replace(container, started_ns=now + wall_offset_ns)
             self._add(id, container)
             made += [container] if container.id else []
         return made

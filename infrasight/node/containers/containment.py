@@ -8,9 +8,10 @@ checks names: who may make cgroups can give them any, so a path can be made up b
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-_HEX = rb"(?P<id>[0-9a-f]{64})"
+_ID_DIGITS = 64
+_HEX = rb"(?P<id>[0-9a-f]{%d})" % _ID_DIGITS
 _UID = rb"(?P<uid>[0-9a-f]{8}(?:[_-][0-9a-f]{4}){3}[_-][0-9a-f]{12}|[0-9a-f]{32})"
 """A pod's uid, with underscores in the name of a slice; that of a static pod is a hash (kubernetes/pkg/kubelet/config/common.go)."""
 _BELOW = rb"/(?:.*/)?"
@@ -32,7 +33,7 @@ RULES: tuple[tuple[re.Pattern[bytes], bytes], ...] = tuple(
         (_BELOW + rb"(?P<prefix>" + b"|".join(PREFIXES) + b")-" + _HEX + rb"(?:\.scope)?", b""),
         (_BELOW + b"docker/" + _HEX, b"docker"),
         # A namespace of containerd's and whatever its client calls a container (containerd/oci: WithNamespacedCgroup).
-        (rb"/(?:default|k8s\.io)/(?P<id>[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*)", b"containerd"),
+        (rb"/(?P<space>default|k8s\.io)/(?P<id>[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*)", b"containerd"),
         (_BELOW + _HEX, b""),
         (_BELOW + rb"buildkit/(?P<id>[0-9a-z]{25})", b"buildkit"),
         (_BELOW + rb"(?P<prefix>runc|crun)-(?P<id>[\w+.-]+)\.scope", b""),
@@ -43,6 +44,8 @@ RULES: tuple[tuple[re.Pattern[bytes], bytes], ...] = tuple(
     )
 )
 """What a path looks like whose last name begins a container, from the root or from the container around it; and the runtime, where that is told."""
+_USER = re.compile(rb"/user\.slice/user-([1-9][0-9]*)\.slice/")
+"""The part of the tree that is a user's own, below which they can make cgroups as they like; root's is no different from the rest."""
 _PODS = (
     re.compile(_BELOW + rb"(?:[^/]+-)?kubepods(?:-burstable|-besteffort)?-pod" + _UID + rb"\.slice", re.DOTALL),
     re.compile(_BELOW + rb"kubepods/(?:(?:burstable|besteffort)/)?pod" + _UID, re.DOTALL),
@@ -60,28 +63,41 @@ class Container:
     id: bytes = b""
     runtime: bytes = b""
     pod_uid: bytes = b""
+    space: bytes = b""
+    """The namespace of containerd's that it is in, where that is told."""
+    realm: bytes = b""
+    """Whose runtimes may tell of it: empty for the system's, the user's number for one in the part of the tree that is theirs. A name, which can be
+    that of others, inside of another container is told of by nobody, as `in:` and that one's id; where that one is itself what we run in, its
+    containers have ids."""
+    started_ns: int = 0
+    """When its cgroup was made, ns since the epoch; 0 where that was not seen."""
 
 
 NOWHERE = Container()
 """In no container."""
 
 
-def container_of(path: bytes, around: Container = NOWHERE) -> Container:
-    """The container that the cgroup at this absolute path is in; `around` is what is known already of a part of the path."""
-    found, inside = around, 0
+def container_of(path: bytes, around: Container = NOWHERE, *, whole: bool = True) -> Container:
+    """The container that the cgroup at this absolute path is in; `around` is what is known already of a part of the path. Of one that is not `whole`
+    the end is given."""
+    owner = _USER.match(path) if whole else None
+    realm = owner[1] if owner else around.realm
+    found, inside = around if around.realm == realm else replace(around, realm=realm), 0
     names = _THREE_PARTS.sub(rb"\1/\2-\3.scope", path).split(b"/")[1:]
     for end in range(1, len(names) + 1):
         start = max(inside, end - _LOOKED_AT)
         within = b"/".join([b"", *([b".."] if start > inside else []), *names[start:end]])
         if pod := _first(_PODS, within):
-            found = Container(found.id, found.runtime, pod["uid"].replace(b"_", b"-"))
+            found = replace(found, pod_uid=pod["uid"].replace(b"_", b"-"))
         for rule, runtime in RULES:
             if match := rule.fullmatch(within):
                 told = match.groupdict()
                 prefix = told.get("prefix", b"")
-                found, inside = Container(_unescaped(told["id"]), runtime or PREFIXES.get(prefix, prefix), found.pod_uid), end
+                id, space = _unescaped(told["id"]), told.get("space") or b""
+                realm = b"in:" + found.id if found.id not in (b"", id) and len(id) != _ID_DIGITS else realm
+                found, inside = Container(id, runtime or PREFIXES.get(prefix, prefix), found.pod_uid, space, realm), end
                 break
-    return found
+    return replace(found, started_ns=around.started_ns) if found.id == around.id else found
 
 
 def _first(rules: tuple[re.Pattern[bytes], ...], text: bytes) -> re.Match[bytes] | None:

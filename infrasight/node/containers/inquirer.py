@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from infrasight.actors import Actor
 from infrasight.errors import WireError
 from infrasight.node.containers.cgroups import Cgroups
 from infrasight.node.containers.containment import Container, container_of
-from infrasight.node.containers.table import Containers
-from infrasight.runtimes import USUAL, Place, Runtime
+from infrasight.node.containers.table import Containers, Shelf
+from infrasight.runtimes import USUAL, Facts, Key, Place, Runtime, Socket, Unknown
 
 log = logging.getLogger("infrasight.node")
 
 LOOK_EVERY_S = 5.0
 """How often it is looked for a socket that is not there; a runtime may be started at any time."""
-LONGEST_S = 60.0
-"""How long a runtime is left alone, at most, that has failed again and again."""
+SOON_S, LONGEST_S = 0.25, 60.0
+"""How long a runtime is left alone that has failed: as little as that the first time, twice that the next time and so on, to as much as that."""
 ANSWER_EVERY_S = 10.0
-"""How often it is seen whether a runtime that has no news still answers."""
+"""How often it is seen whether a runtime that has no news still answers. One that lasted so long has not failed again and again."""
 
 
 class Inquirer(Actor):
@@ -30,18 +32,31 @@ class Inquirer(Actor):
 
     name = "inquirer"
 
-    def __init__(self, containers: Containers, cgroups: Cgroups, places: Sequence[Place] = USUAL, answer_within_s: float = 5.0) -> None:
-        self._containers, self._cgroups, self._answer_within_s = containers, cgroups, answer_within_s
-        self._places = {str(place.socket): place for place in places}
+    def __init__(
+        self,
+        containers: Containers,
+        cgroups: Cgroups,
+        places: Sequence[Place] = USUAL,
+        *,
+        users: Callable[[], list[Place]] | None = None,
+        node: str = "",
+        answer_within_s: float = 5.0,
+    ) -> None:
+        """`users` finds the places of users' own runtimes, which come and go; `node` is what Kubernetes calls this machine."""
+        self._containers, self._cgroups, self._node, self._answer_within_s = containers, cgroups, node, answer_within_s
+        self._places, self._users = {str(place.socket): place for place in places}, users
         self._stopping = asyncio.Event()
-        self._telling: dict[str, Runtime] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._telling: dict[str, tuple[Runtime, bytes]] = {}
+        """By socket, who tells, and of whose containers."""
         self.failures: dict[str, int] = dict.fromkeys(self._places, 0)
         """Times that a runtime was there and failed us."""
+        containers.seek = self._seek
 
     @property
     def connected(self) -> dict[str, bool]:
         """Whether a runtime tells us, by its socket."""
-        return {name: name in self._telling for name in self._places}
+        return {name: name in self._telling for name in self.failures}
 
     def stop(self) -> None:
         """Ask no more."""
@@ -49,30 +64,57 @@ class Inquirer(Actor):
 
     async def run(self) -> None:
         """Until `stop`."""
-        loop = asyncio.get_running_loop()
-        asking = [loop.create_task(self._keep_asking(name), name=f"inquirer {name}") for name in self._places]
-        stopping = loop.create_task(self._stopping.wait(), name="inquirer stop")
+        always = [self._task(self._stopping.wait(), "stop")]
+        always += [self._task(self._find_users(self._users), "users")] if self._users else []
+        self._asking = {name: self._task(self._keep_asking(name, place), name) for name, place in self._places.items()}
         try:
-            done, _ = await asyncio.wait([stopping, *asking], return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            while not self._stopping.is_set():
+                done, _ = await asyncio.wait([*always, *self._asking.values()], timeout=LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+                self._asking = {name: task for name, task in self._asking.items() if not task.done()}
         finally:
-            for task in (stopping, *asking):
+            tasks = [*always, *self._asking.values()]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(stopping, *asking, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _keep_asking(self, name: str) -> None:
-        pause_s = LOOK_EVERY_S
+    @staticmethod
+    def _task(what: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        return asyncio.get_running_loop().create_task(what, name=f"inquirer {name}")
+
+    async def _find_users(self, users: Callable[[], list[Place]]) -> None:
+        """Ask those that are there; who is gone stops being asked by itself."""
         while True:
-            if await asyncio.to_thread(self._places[name].socket.is_socket):
-                heard = await self._ask(name)
-                pause_s = LOOK_EVERY_S if heard else min(2 * pause_s, LONGEST_S)
+            for place in await asyncio.to_thread(users):
+                name = str(place.socket)
+                if name not in self._asking and name not in self._places:
+                    self.failures[name] = 0
+                    self._asking[name] = self._task(self._keep_asking(name, place), name)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _keep_asking(self, name: str, place: Place) -> None:
+        pause_s = SOON_S
+        while True:
+            socket = await asyncio.to_thread(place.hold)
+            if socket is not None:
+                began_s = asyncio.get_running_loop().time()
+                with socket:
+                    await self._ask(name, place, socket)
+                lasted_s = asyncio.get_running_loop().time() - began_s
+                pause_s = SOON_S if lasted_s > ANSWER_EVERY_S else min(2 * pause_s, LONGEST_S)
+            elif place.owner is not None:
+                self._containers.clear(name)
+                del self.failures[name]
+                return
+            else:
+                pause_s = min(2 * pause_s, LOOK_EVERY_S)
             await asyncio.sleep(pause_s)
 
-    async def _ask(self, name: str) -> bool:
-        """Listen until it fails. Whether it told anything before."""
-        runtime = self._places[name].runtime(self._answer_within_s)
-        parts = [asyncio.create_task(part, name=f"inquirer {name}") for part in (self._listen(name, runtime), self._see_that_it_answers(runtime))]
+    async def _ask(self, name: str, place: Place, socket: Socket) -> None:
+        """Listen until it fails."""
+        runtime = place.runtime(self._answer_within_s, self._node, socket)
+        parts = [self._task(part, name) for part in (self._listen(name, runtime, socket.user), self._see_that_it_answers(runtime))]
         try:
             await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for part in parts:
@@ -80,38 +122,56 @@ class Inquirer(Actor):
                     part.result()
         except WireError as error:
             self.failures[name] += 1
-            if name in self._telling or self.failures[name] == 1:
+            if self.failures[name] == 1 or (name in self._telling and not socket.user):
                 log.warning("infrasight node: containers are not told of: %s", error)
         finally:
             for part in parts:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
             await runtime.close()
-            heard = self._telling.pop(name, None) is not None
+            self._telling.pop(name, None)
             self._tell_of()
-        return heard
 
-    async def _listen(self, name: str, runtime: Runtime) -> None:
+    async def _listen(self, name: str, runtime: Runtime, realm: bytes) -> None:
+        shelf = self._containers.shelf(name, realm)
+        there: set[Key] | None = set()
         async with aclosing(runtime.containers()) as told:
             async for news in told:
                 if news is None:
-                    log.warning("infrasight node: containers are told of by %s", name)
-                    self._telling[name] = runtime
+                    if not (realm and self.failures[name]):
+                        log.warning("infrasight node: containers are told of by %s", name)
+                    shelf.there_are(there or ())
+                    there = None
+                    self._telling[name] = runtime, realm
                     self._tell_of()
-                elif news[1] is None:
-                    self._containers.end(news[0])
+                    continue
+                key, facts = news
+                if facts is None:
+                    shelf.end(key)
+                elif isinstance(facts, Unknown):
+                    self._containers.excuse(key.id)
                 else:
-                    self._containers.learn(news[0], news[1])
-                    await self._place(news[0], news[1].cgroup, runtime)
+                    await self._learn(shelf, key, facts, runtime)
+                if there is not None:
+                    there.add(key)
 
-    async def _place(self, id: bytes, path: bytes, runtime: Runtime) -> None:
-        """A container whose cgroup has a name that does not tell: from now on it does."""
-        if not path or container_of(path).id == id:
+    async def _learn(self, shelf: Shelf, key: Key, facts: Facts, runtime: Runtime) -> None:
+        """And where its cgroup has a name that does not tell, that it is this one's."""
+        shelf.learn(key, facts)
+        named = container_of(facts.cgroup)
+        if not facts.cgroup or (named.realm != shelf.realm and shelf.realm):
             return
-        container = Container(id, b"containerd" if b"containerd" in runtime.tells else b"", container_of(path).pod_uid)
-        self._cgroups.expect(path, container)
-        for there in await asyncio.to_thread(self._cgroups.places, path):
+        if (named.id, named.realm) == (key.id, shelf.realm) and named.space in (key.space, b""):
+            return
+        container = Container(key.id, b"containerd" if b"containerd" in runtime.tells else b"", named.pod_uid, key.space, shelf.realm)
+        self._cgroups.expect(facts.cgroup, container)
+        for there in await asyncio.to_thread(self._cgroups.places, facts.cgroup):
             self._cgroups.belongs(there, container)
+
+    def _seek(self, container: Container) -> None:
+        for runtime, realm in self._telling.values():
+            if realm == container.realm and container.runtime in runtime.tells:
+                runtime.seek(container.id)
 
     @staticmethod
     async def _see_that_it_answers(runtime: Runtime) -> None:
@@ -120,4 +180,7 @@ class Inquirer(Actor):
             await runtime.answer()
 
     def _tell_of(self) -> None:
-        self._containers.are_told_of(frozenset[bytes]().union(*(runtime.tells for runtime in self._telling.values())))
+        told_of: defaultdict[bytes, set[bytes]] = defaultdict(set)
+        for runtime, realm in self._telling.values():
+            told_of[realm] |= runtime.tells
+        self._containers.are_told_of(told_of)

@@ -5,82 +5,185 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
 from infrasight.node.containers.containment import Container
-from infrasight.runtimes import Facts
+from infrasight.runtimes import Facts, Key
 
-CONTAINERS_MAX = 16_384
-"""Containers remembered at most, some kilobytes each where they have many labels; those that ended go first, then those not asked for the longest."""
+
+@dataclass(frozen=True)
+class Room:
+    """How many containers of one runtime are remembered, and how many bytes of text."""
+
+    containers: int
+    bytes: int
+
+
+SYSTEM, USERS = Room(16_384, 64 << 20), Room(256, 256 << 10)
+"""For a runtime of the system's, and for one of a user's own. Those that ended go first, then those not asked for the longest."""
 ENDED_KEPT_S = 60.0
 """How much longer a container is remembered than its runtime does: what happened in it is told a moment later."""
 WAIT_S = 0.1
 """How long events of a new container wait, at most, for its runtime to tell of it."""
-_SHARE = 0.1
-"""Of the time, that may be spent in vain on such waits."""
+PATIENCE_S, _SHARE = 0.2, 0.1
+"""How much may be spent in vain on such waits at once, and of all time; users' containers have a share of their own."""
+
+
+class Shelf:
+    """What one runtime told of its containers."""
+
+    def __init__(self, realm: bytes, told: Callable[[], None], room: Room | None = None) -> None:
+        """`realm` is whose runtime it is, as containers have it; `told` is called when there is something new."""
+        self.realm, self._told, self._room = realm, told, room or (USERS if realm else SYSTEM)
+        self._table: OrderedDict[bytes, dict[bytes, Facts]] = OrderedDict()
+        self._ended: OrderedDict[Key, float] = OrderedDict()
+        self._count = self._bytes = self.evictions = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def learn(self, key: Key, facts: Facts) -> None:
+        """What a container is, now."""
+        self._ended.pop(key, None)
+        self._forget(key)
+        self._table.setdefault(key.id, {})[key.space] = facts
+        self._count, self._bytes = self._count + 1, self._bytes + facts.weight()
+        while self._count > self._room.containers or (self._bytes > self._room.bytes and self._count > 1):
+            self._forget(next(iter(self._ended), None) or self._longest_not_asked_for())
+            self.evictions += 1
+        self._told()
+
+    def end(self, key: Key) -> None:
+        """It is no more. Those that ended long ago are forgotten."""
+        if key.space in self._table.get(key.id, ()):
+            self._ended.setdefault(key, time.monotonic())
+        while self._ended and next(iter(self._ended.values())) + ENDED_KEPT_S < time.monotonic():
+            self._forget(next(iter(self._ended)))
+
+    def there_are(self, keys: Collection[Key]) -> None:
+        """These and no others: what ended while the runtime was not listened to is no more."""
+        for key in [Key(id, space) for id, spaces in self._table.items() for space in spaces]:
+            if key not in keys:
+                self.end(key)
+
+    def find(self, id: bytes, space: bytes) -> Facts | None:
+        """What is told of a container; where its namespace is not known, of the only one of this id."""
+        spaces = self._table.get(id)
+        if spaces is None:
+            return None
+        self._table.move_to_end(id)
+        if space in spaces or space:
+            return spaces.get(space) or spaces.get(b"")
+        return next(iter(spaces.values())) if len(spaces) == 1 else None
+
+    def _longest_not_asked_for(self) -> Key:
+        id, spaces = next(iter(self._table.items()))
+        return Key(id, next(iter(spaces)))
+
+    def _forget(self, key: Key) -> None:
+        self._ended.pop(key, None)
+        spaces = self._table.get(key.id, {})
+        facts = spaces.pop(key.space, None)
+        if facts is None:
+            return
+        self._count, self._bytes = self._count - 1, self._bytes - facts.weight()
+        if not spaces:
+            del self._table[key.id]
 
 
 class Containers:
-    """Keyed by container id. Told by the inquirer, asked by the enricher, on one event loop."""
+    """What is told of containers. Told by the inquirer, asked by the enricher, on one event loop.
 
-    def __init__(self, most: int = CONTAINERS_MAX) -> None:
-        self._most = most
-        self._table: OrderedDict[bytes, Facts] = OrderedDict()
-        self._ended: OrderedDict[bytes, float] = OrderedDict()
+    A runtime of the system's may tell of any container outside of what users have as their own, a user's only of those inside: a user can have
+    anything listen and say.
+    """
+
+    def __init__(self) -> None:
+        self._shelves: dict[str, Shelf] = {}
+        self._of: dict[bytes, list[Shelf]] = {}
         self._news = asyncio.Event()
-        self._wait_from_s = 0.0
-        self._told_of: Collection[bytes] = frozenset()
-        self.hits = self.misses = self.evictions = 0
-        """Times that a container was asked for and known, and not known; containers forgotten for want of room."""
+        self._patience_s, self._patience_of_s = {False: PATIENCE_S, True: PATIENCE_S}, time.monotonic()
+        self._told_of: Mapping[bytes, Collection[bytes]] = {}
+        self._excused: set[bytes] = set()
+        self.seek: Callable[[Container], None] = lambda container: None
+        """Called with each that is met before it was told of."""
+        self.hits = self.misses = self._evictions = 0
+        """Times that a container was asked for and known, and not known."""
 
     def __len__(self) -> int:
-        return len(self._table)
+        return sum(map(len, self._shelves.values()))
 
-    def are_told_of(self, runtimes: Collection[bytes]) -> None:
-        """The runtimes, as paths of cgroups name them, whose containers somebody tells us of from now on."""
+    @property
+    def evictions(self) -> int:
+        """Containers forgotten for want of room."""
+        return self._evictions + sum(shelf.evictions for shelf in self._shelves.values())
+
+    def shelf(self, runtime: str, realm: bytes = b"", room: Room | None = None) -> Shelf:
+        """That of a runtime, by its socket: what it told before is still there, unless it is another's now."""
+        if runtime in self._shelves and self._shelves[runtime].realm != realm:
+            self.clear(runtime)
+        if runtime not in self._shelves:
+            self._shelves[runtime] = Shelf(realm, self._news.set, room)
+            self._of.setdefault(realm, []).append(self._shelves[runtime])
+        return self._shelves[runtime]
+
+    def clear(self, runtime: str) -> None:
+        """Forget all that it told."""
+        shelf = self._shelves.pop(runtime, None)
+        if shelf is None:
+            return
+        self._evictions += shelf.evictions
+        self._of[shelf.realm].remove(shelf)
+        if not self._of[shelf.realm]:
+            del self._of[shelf.realm]
+
+    def are_told_of(self, runtimes: Mapping[bytes, Collection[bytes]]) -> None:
+        """By realm, the runtimes, as paths of cgroups name them, whose containers somebody tells us of from now on."""
         self._told_of = runtimes
         self._news.set()
 
-    def learn(self, id: bytes, facts: Facts) -> None:
-        """What a container is, now."""
-        self._ended.pop(id, None)
-        self._table[id] = facts
-        while len(self._table) > self._most:
-            oldest = self._ended.popitem(last=False)[0] if self._ended else next(iter(self._table))
-            self.evictions += self._table.pop(oldest, None) is not None
-        self._news.set()
-
-    def end(self, id: bytes) -> None:
-        """It is no more. Those that ended long ago are forgotten."""
-        if id in self._table:
-            self._ended[id] = time.monotonic()
-        while self._ended and next(iter(self._ended.values())) + ENDED_KEPT_S < time.monotonic():
-            self._table.pop(self._ended.popitem(last=False)[0], None)
-
-    def find(self, id: bytes) -> Facts | None:
+    def find(self, container: Container) -> Facts | None:
         """What its runtime says of a container; None when it says nothing, or nothing yet."""
-        facts = self._table.get(id)
+        facts = self._find(container)
         if facts is None:
             self.misses += 1
-            return None
-        self.hits += 1
-        self._table.move_to_end(id)
+        else:
+            self.hits += 1
         return facts
+
+    def _find(self, container: Container) -> Facts | None:
+        for shelf in self._of.get(container.realm, ()):
+            if (facts := shelf.find(container.id, container.space)) is not None:
+                return facts
+        return None
 
     def awaited(self, container: Container) -> bool:
         """Whether nothing is known of it yet, and somebody is there who could tell."""
-        return bool(container.id) and container.id not in self._table and container.runtime in self._told_of
+        return bool(container.id) and container.runtime in self._told_of.get(container.realm, ()) and self._find(container) is None
+
+    def excuse(self, id: bytes) -> None:
+        """Nobody needs to wait for this one now: its runtime says that it knows nothing of it yet."""
+        self._excused.add(id)
+        self._news.set()
 
     async def wait_for(self, containers: Collection[Container], within_s: float = WAIT_S) -> None:
         """Until all of these are known, or nobody is there any more who could tell, or time is over. Who has waited in vain goes without for some
         time: a runtime may never tell."""
+        waiting = [each for each in containers if self.awaited(each)]
+        self._excused.clear()
+        for each in waiting:
+            self.seek(each)
         began_s = time.monotonic()
-        if began_s < self._wait_from_s:
-            return
+        for users, left_s in self._patience_s.items():
+            self._patience_s[users] = min(PATIENCE_S, left_s + _SHARE * (began_s - self._patience_of_s))
+        self._patience_of_s = began_s
+        waiting = [each for each in waiting if self._patience_s[bool(each.realm)] > 0]
         try:
             async with asyncio.timeout(within_s):
-                while any(map(self.awaited, containers)):
+                while waiting := [each for each in waiting if self.awaited(each) and each.id not in self._excused]:
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            self._wait_from_s = time.monotonic() + (time.monotonic() - began_s) / _SHARE
+            for users in {bool(each.realm) for each in waiting}:
+                self._patience_s[users] -= time.monotonic() - began_s

@@ -1,6 +1,14 @@
-"""From columns to a server: together, encoded, and kept until they are acknowledged.
+"""From columns to a server: together, encoded, written down, and kept until they are acknowledged.
 
     batcher.py    batches of one kind together, and encoded
-    window.py     what is on its way, decided without I/O
-    exporter.py   the stream to the server
+    exporter.py   into the spool, and the stream to a server
+    window.py     what is with the server, decided without I/O
+    spool.py      what is not stored yet, on the disk; lanes, limits, a disk that fails
+    lane.py       one lane of it: what was read, what is on its way
+    segment.py    one file of it; record.py is what it holds
+    leftovers.py  what earlier lives left
+    cursors.py    how far each lane is done with
+    tally.py      rows read and written down, to tell what a kill took
+    slots.py      numbers in a file, that survive a kill
+    epoch.py      the number of this life
 """

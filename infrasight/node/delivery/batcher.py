@@ -45,6 +45,8 @@ class _Growing:
     """Bytes, with those of the pieces that have been sent."""
     seq: int = 0
     """0 while none has."""
+    pieces: int = 0
+    """Those that have been sent."""
     parts: list[pa.RecordBatch] = field(default_factory=list)
     """What has not been sent."""
     parts_since_s: float = 0.0
@@ -147,4 +149,5 @@ class Batcher(Actor):
         if not growing.seq:
             self._seq += 1
             growing.seq = self._seq
-        await self._outbox.put(Encoded(growing.seq, kind, rows, payload, growing.oldest_ns, more))
+        await self._outbox.put(Encoded(growing.seq, kind, rows, payload, growing.oldest_ns, more, piece=growing.pieces))
+        growing.pieces += 1

@@ -1,6 +1,6 @@
 """Programs and maps inside the kernel."""
 
-from infrasight.schema.columns import Column, Field, Kind, Slot, Source, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Slot, Source, Type
 from infrasight.schema.parts import CALL, WHO
 
 _COMMANDS = """
@@ -42,4 +42,5 @@ BPF = Kind(
         Field("map_type", "u32", "BPF_MAP_TYPE_*"),
     ),
     slots=(Slot("name", 16, 16, "name of the program or map", Source.OWN),),
+    lane=Lane.SECURITY,
 )

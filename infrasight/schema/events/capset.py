@@ -1,6 +1,6 @@
 """Capabilities changed."""
 
-from infrasight.schema.columns import Column, Field, Kind, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Type
 from infrasight.schema.parts import CALL, WHO
 
 CAPSET = Kind(
@@ -22,4 +22,5 @@ CAPSET = Kind(
         Field("inheritable", "u64", "inheritable capabilities"),
         Field("target_pid", "s32", "thread id"),
     ),
+    lane=Lane.SECURITY,
 )

@@ -1,6 +1,6 @@
 """Permissions changed."""
 
-from infrasight.schema.columns import Column, Field, Kind, Slot, Source, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Slot, Source, Type
 from infrasight.schema.parts import CALL, PATH_MAX, WHO, path_columns
 
 CHMOD = Kind(
@@ -24,4 +24,5 @@ CHMOD = Kind(
     ),
     slots=(Slot("path", 80, PATH_MAX, "the path as given", Source.PATH),),
     ring="file",
+    lane=Lane.SECURITY,
 )

@@ -1,6 +1,6 @@
 """Root directories changed."""
 
-from infrasight.schema.columns import Column, Field, Kind, Slot, Source, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Slot, Source, Type
 from infrasight.schema.parts import CALL, PATH_MAX, WHO, path_columns
 
 CALLS = {0: "chroot", 1: "pivot_root"}
@@ -23,4 +23,5 @@ CHROOT = Kind(
         Slot("put_old", 80, PATH_MAX, "where the old root goes", Source.PATH),
     ),
     ring="file",
+    lane=Lane.SECURITY,
 )

@@ -1,6 +1,6 @@
 """Programs executed."""
 
-from infrasight.schema.columns import Column, Field, Kind, Slot, Source, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Slot, Source, Type
 from infrasight.schema.parts import ARGV_MAX, CALL, PATH_MAX, WHO, path_columns
 
 EXECVE = Kind(
@@ -29,4 +29,5 @@ EXECVE = Kind(
     ),
     ring="execve",
     composed=True,
+    lane=Lane.SECURITY,
 )

@@ -1,6 +1,6 @@
 """Rings of input and output."""
 
-from infrasight.schema.columns import Column, Field, Kind, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Type
 from infrasight.schema.parts import CALL, WHO
 
 IO_URING_SETUP = Kind(
@@ -20,4 +20,5 @@ IO_URING_SETUP = Kind(
         Field("flags", "u32", "IORING_SETUP_*"),
         Field("features", "u32", "IORING_FEAT_*"),
     ),
+    lane=Lane.SECURITY,
 )

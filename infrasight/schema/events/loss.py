@@ -1,6 +1,6 @@
 """What was seen but not kept."""
 
-from infrasight.schema.columns import Column, Kind, Type
+from infrasight.schema.columns import Column, Kind, Lane, Type
 
 LOSS = Kind(
     "loss",
@@ -11,8 +11,9 @@ LOSS = Kind(
         Column("node", Type.NAME, 2, "Name of the node."),
         Column("since", Type.TIME, 3, "Start of the time in which they were lost.", "ns since the epoch, UTC", "Delta(8), ZSTD(1)"),
         Column("probe", Type.NAME, 4, "The probe, which is the event kind's name."),
-        Column("reason", Type.NAME, 5, "Why: see `infrasight.schema.kinds.LOSS_REASONS`."),
+        Column("reason", Type.NAME, 5, "Why: see the reasons for loss in docs/EVENTS.md."),
         Column("count", Type.U64, 6, "How many.", "events"),
     ),
     origin="node",
+    lane=Lane.SECURITY,
 )

@@ -1,6 +1,6 @@
 """Files in memory only."""
 
-from infrasight.schema.columns import Column, Field, Kind, Slot, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Slot, Type
 from infrasight.schema.parts import CALL, WHO
 
 MEMFD_CREATE = Kind(
@@ -16,4 +16,5 @@ MEMFD_CREATE = Kind(
     fields=(Field("flags", "u32", "MFD_* flags"),),
     slots=(Slot("name", 256, 256, "its name"),),
     ring="file",
+    lane=Lane.SECURITY,
 )

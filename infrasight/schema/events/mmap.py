@@ -1,6 +1,6 @@
 """Memory mapped that can be executed."""
 
-from infrasight.schema.columns import Column, Field, Kind, Slot, Source, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Slot, Source, Type
 from infrasight.schema.parts import CALL, PATH_MAX, WHO
 
 MMAP = Kind(
@@ -30,4 +30,5 @@ MMAP = Kind(
     slots=(Slot("file", 80, PATH_MAX, "the file mapped", Source.PLACE),),
     ring="file",
     selective=True,
+    lane=Lane.SECURITY,
 )

@@ -1,6 +1,6 @@
 """Kernel modules loaded and removed."""
 
-from infrasight.schema.columns import Column, Field, Kind, Slot, Source, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Slot, Source, Type
 from infrasight.schema.parts import CALL, PATH_MAX, WHO
 
 MODULE = Kind(
@@ -30,4 +30,5 @@ MODULE = Kind(
         Slot("file", 80, PATH_MAX, "the file it is loaded from", Source.PLACE),
     ),
     ring="file",
+    lane=Lane.SECURITY,
 )

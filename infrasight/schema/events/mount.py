@@ -1,6 +1,6 @@
 """File systems mounted and unmounted."""
 
-from infrasight.schema.columns import Column, Field, Kind, Slot, Source, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Slot, Source, Type
 from infrasight.schema.parts import CALL, PATH_MAX, WHO, path_columns
 
 CALLS = {0: "mount", 1: "move_mount", 2: "fsopen", 3: "fspick", 4: "fsconfig", 5: "fsmount", 6: "open_tree", 7: "mount_setattr"}
@@ -77,6 +77,7 @@ MOUNT = Kind(
         Slot("key", 64, 256, "key of fsconfig"),
     ),
     ring="file",
+    lane=Lane.SECURITY,
 )
 
 UMOUNT = Kind(
@@ -92,4 +93,5 @@ UMOUNT = Kind(
     fields=(Field("flags", "u32", "flags"),),
     slots=(Slot("target", 80, PATH_MAX, "what is unmounted", Source.PATH),),
     ring="file",
+    lane=Lane.SECURITY,
 )

@@ -1,6 +1,6 @@
 """Memory made executable."""
 
-from infrasight.schema.columns import Column, Field, Kind, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Type
 from infrasight.schema.parts import CALL, WHO
 
 MPROTECT = Kind(
@@ -23,4 +23,5 @@ MPROTECT = Kind(
         Field("pkey", "s32", "protection key"),
     ),
     selective=True,
+    lane=Lane.SECURITY,
 )

@@ -1,6 +1,6 @@
 """Life of processes."""
 
-from infrasight.schema.columns import Column, Field, Kind, Slot, Source, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Slot, Source, Type
 from infrasight.schema.parts import COMM_LEN, WHO
 
 FORK, EXEC, EXIT, CWD, CGROUP, CGROUP_GONE = 1, 2, 3, 4, 5, 6
@@ -31,4 +31,5 @@ PROCESS = Kind(
     ),
     ring="process",
     composed=True,
+    lane=Lane.SECURITY,
 )

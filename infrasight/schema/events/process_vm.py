@@ -1,6 +1,6 @@
 """Memory of other processes read and written."""
 
-from infrasight.schema.columns import Column, Field, Kind, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Type
 from infrasight.schema.parts import CALL, WHO
 
 PROCESS_VM = Kind(
@@ -23,4 +23,5 @@ PROCESS_VM = Kind(
         Field("action", "u32", "0 read, 1 write"),
         Field("target_pid", "s32", "process id"),
     ),
+    lane=Lane.SECURITY,
 )

@@ -1,6 +1,6 @@
 """Processes traced."""
 
-from infrasight.schema.columns import Column, Field, Kind, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Type
 from infrasight.schema.parts import CALL, WHO
 
 REQUESTS = {
@@ -62,4 +62,5 @@ PTRACE = Kind(
         Field("data", "u64", "data"),
         Field("target_pid", "s32", "thread id"),
     ),
+    lane=Lane.SECURITY,
 )

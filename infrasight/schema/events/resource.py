@@ -1,6 +1,6 @@
 """What processes use."""
 
-from infrasight.schema.columns import Column, Field, Kind, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Type
 from infrasight.schema.parts import INTERVAL, WHO
 
 _COUNTERS = {
@@ -34,4 +34,5 @@ RESOURCE = Kind(
     ring="resource",
     composed=True,
     account=True,
+    lane=Lane.TELEMETRY,
 )

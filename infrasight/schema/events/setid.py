@@ -1,6 +1,6 @@
 """Users and groups changed."""
 
-from infrasight.schema.columns import Column, Field, Kind, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Type
 from infrasight.schema.parts import CALL, WHO
 
 CALLS = dict(enumerate(["setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid"], 1))
@@ -28,4 +28,5 @@ SETID = Kind(
         *(Column(name, Type.U32, number, f"{doc}.", codec="ZSTD(1)") for number, (name, doc) in enumerate(_COLUMNS.items(), 21)),
     ),
     fields=(Field("call", "u32", "which call"), *(Field(name, "u32", doc) for name, doc in _COLUMNS.items())),
+    lane=Lane.SECURITY,
 )

@@ -1,6 +1,6 @@
 """Namespaces joined."""
 
-from infrasight.schema.columns import Column, Field, Kind, Slot, Source, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Slot, Source, Type
 from infrasight.schema.parts import CALL, PATH_MAX, WHO
 
 NAMESPACES = {
@@ -38,4 +38,5 @@ SETNS = Kind(
     ),
     slots=(Slot("file", 80, PATH_MAX, "file of the namespace", Source.PLACE),),
     ring="file",
+    lane=Lane.SECURITY,
 )

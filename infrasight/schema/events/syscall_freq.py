@@ -1,6 +1,6 @@
 """How often processes make system calls."""
 
-from infrasight.schema.columns import Column, Field, Kind, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Type
 from infrasight.schema.parts import INTERVAL, WHO
 
 CALL_NUMBERS = 512
@@ -22,4 +22,5 @@ SYSCALL_FREQ = Kind(
     ring="syscall_freq",
     composed=True,
     account=True,
+    lane=Lane.TELEMETRY,
 )

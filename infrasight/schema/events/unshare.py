@@ -1,6 +1,6 @@
 """Namespaces made."""
 
-from infrasight.schema.columns import Column, Field, Kind, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Type
 from infrasight.schema.parts import CALL, WHO
 
 UNSHARE = Kind(
@@ -13,4 +13,5 @@ UNSHARE = Kind(
         Column("flags", Type.U64, 20, "CLONE_* flags (include/uapi/linux/sched.h).", codec="ZSTD(1)"),
     ),
     fields=(Field("flags", "u64", "CLONE_* flags"),),
+    lane=Lane.SECURITY,
 )

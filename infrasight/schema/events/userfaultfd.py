@@ -1,6 +1,6 @@
 """Page faults taken over."""
 
-from infrasight.schema.columns import Column, Field, Kind, Type
+from infrasight.schema.columns import Column, Field, Kind, Lane, Type
 from infrasight.schema.parts import CALL, WHO
 
 USERFAULTFD = Kind(
@@ -14,4 +14,5 @@ USERFAULTFD = Kind(
         Column("flags", Type.U32, 20, "O_* flags, and 1 for UFFD_USER_MODE_ONLY (include/uapi/linux/userfaultfd.h).", codec="ZSTD(1)"),
     ),
     fields=(Field("flags", "u32", "flags"),),
+    lane=Lane.SECURITY,
 )

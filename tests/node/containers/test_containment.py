@@ -77,7 +77,37 @@ BUILD = "xktzmh3w0a9b8c7d6e5f4g3h2"
     ],
 )
 def test_a_container(path: str, container: str, runtime: str, pod: str) -> None:
-    assert container_of(path.encode()) == Container(container.encode(), runtime.encode(), pod.encode())
+    found = container_of(path.encode())
+    assert (found.id, found.runtime, found.pod_uid, found.started_ns) == (container.encode(), runtime.encode(), pod.encode(), 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "space", "realm"),
+    [
+        (f"/docker/{A}", "", ""),
+        ("/default/web", "default", ""),
+        (f"/k8s.io/{A}/inside", "k8s.io", ""),
+        (f"{USER}/user.slice/libpod-{A}.scope/container", "", "1000"),
+        (f"/user.slice/user-0.slice/user@0.service/docker-{A}.scope", "", ""),
+        (f"/user.slice/user-1000.slice.d/docker-{A}.scope", "", ""),
+        (f"{USER}/app.slice", "", "1000"),
+        # in containers: a name may be anybody's, an id of 64 digits is not
+        (f"/docker/{A}/default/web", "default", f"in:{A}"),
+        (f"/docker/{A}/docker/{B}", "", ""),
+        (f"/docker/{A}{USER}/docker-{B}.scope", "", ""),
+        (f"{USER}/docker-{A}.scope/docker/{B}", "", "1000"),
+        ("/default/web/default/web", "default", ""),
+    ],
+)
+def test_who_may_tell_of_it(path: str, space: str, realm: str) -> None:
+    found = container_of(path.encode())
+    assert (found.space, found.realm) == (space.encode(), realm.encode())
+
+
+def test_of_a_path_that_is_cut_the_realm_is_known_from_above() -> None:
+    end = f"{USER}/docker-{A}.scope".encode()
+    assert container_of(end, whole=False).realm == b""
+    assert container_of(end, Container(realm=b"1001"), whole=False).realm == b"1001"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +166,8 @@ def test_a_container(path: str, container: str, runtime: str, pod: str) -> None:
     ],
 )
 def test_no_container(path: str) -> None:
-    assert container_of(path.encode()) == NOWHERE
+    found = container_of(path.encode())
+    assert (found.id, found.runtime, found.pod_uid) == (b"", b"", b"")
 
 
 def test_what_is_known_of_the_part_above() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from infrasight.node.containers import inquirer as module
+from infrasight.node.containers import table
 from infrasight.node.containers.cgroups import Cgroups
 from infrasight.node.containers.containment import NOWHERE, Container
 from infrasight.node.containers.hierarchy import Hierarchy
@@ -19,16 +21,20 @@ from infrasight.node.containers.inquirer import Inquirer
 from infrasight.node.containers.table import Containers
 from infrasight.runtimes import Place
 from infrasight.schema.events.process import CGROUP
+from tests.e2e.cri import Driver
 from tests.node.collector import until
 from tests.node.records import cgroup, together
 from tests.runtimes.fake import FakeContainerd, container, listening, saying
+from tests.runtimes.fake_cri import FakeCri
 
-A = Container(b"a", b"containerd")
+USER = "/user.slice/user-1000.slice/user@1000.service"
+A, B = Container(b"a", b"containerd"), Container(b"b", b"containerd")
 
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(module, "SOON_S", 0.01)
     monkeypatch.setattr(module, "LONGEST_S", 0.05)
     monkeypatch.setattr(module, "ANSWER_EVERY_S", 0.05)
 
@@ -58,12 +64,12 @@ async def test_a_runtime_that_comes_and_goes_and_comes(tmp_path: Path, caplog: p
             await until(lambda: inquirer.connected[str(socket)])
             assert containers.awaited(A)
             fake.make(container("a"))
-            await until(lambda: containers.find(b"a"))
+            await until(lambda: containers.find(A))
             fake.end_streams()
             await until(lambda: inquirer.failures[str(socket)] == 1)
-            assert containers.find(b"a") is not None
+            assert containers.find(A) is not None
             fake.spaces["default"]["b"] = container("b")
-            await until(lambda: containers.find(b"b"))
+            await until(lambda: containers.find(B))
         assert inquirer.connected[str(tmp_path / "never")] is False
     said = [record.getMessage() for record in caplog.records]
     assert said[0] == f"infrasight node: containers are told of by {socket}"
@@ -92,6 +98,84 @@ async def test_one_that_begins_to_hang(tmp_path: Path) -> None:
         await until(lambda: inquirer.connected[str(socket)])
 
 
+async def test_what_ended_while_the_runtime_was_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is not there when it is back, and so forgotten after a while."""
+    monkeypatch.setattr(table, "ENDED_KEPT_S", 0.0)
+    fake, socket = FakeContainerd(), tmp_path / "s"
+    fake.spaces["default"] |= {"a": container("a"), "b": container("b")}
+    async with asking(socket) as (inquirer, containers), listening(fake, socket):
+        await until(lambda: inquirer.connected[str(socket)])
+        assert len(containers) == 2
+        del fake.spaces["default"]["a"]
+        fake.end_streams()
+        await until(lambda: containers.find(A) is None)
+        assert (containers.find(B) is not None, len(containers)) == (True, 1)
+
+
+@pytest.mark.needs("root")
+async def test_a_users_own_runtime(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is believed in what is below the user's slice, and forgotten once it is gone; whatever it does is said once."""
+    fake, socket = FakeContainerd(), tmp_path / "s"
+    fake.spaces["default"] = {"a": container("a"), "b": container("b")}
+    fake.spaces["default"]["a"].spec.value = json.dumps({"linux": {"cgroupsPath": "/shop/a"}}).encode()
+    fake.spaces["default"]["b"].spec.value = json.dumps({"linux": {"cgroupsPath": f"{USER}/shop/b"}}).encode()
+    cgroups, containers = Cgroups(list), Containers()
+    inquirer = Inquirer(containers, cgroups, [], users=lambda: [Place(f"containerd:{socket}", 1000)] if socket.exists() else [])
+    running = asyncio.create_task(inquirer.run())
+    theirs = Container(b"a", b"containerd", space=b"default", realm=b"1000")
+    for _ in range(2):
+        async with listening(fake, socket):
+            os.chown(socket, 1000, 1000)
+            await until(lambda: inquirer.connected.get(str(socket), False))
+            assert containers.find(theirs) is not None
+            assert containers.find(A) is None
+            assert [containers.awaited(Container(b"c", b"containerd", realm=realm)) for realm in (b"1000", b"")] == [True, False]
+            socket.unlink()
+            fake.end_streams()
+            await until(lambda: str(socket) not in inquirer.connected)
+            assert len(containers) == 0
+    made = {7: b"/shop/a", 8: f"{USER}/shop/b".encode()}
+    cgroups.apply(together(*(cgroup(CGROUP, id, path, parent=1) for id, path in made.items())))
+    assert [cgroups.find(id).id for id in made] == [b"", b"b"], "what is not below their slice is not theirs"
+    inquirer.stop()
+    await asyncio.wait_for(running, 5)
+    said = [record.getMessage() for record in caplog.records if record.name == "infrasight.node"]
+    assert len(said) <= 4
+
+
+@pytest.mark.needs("root")
+async def test_somebody_elses_socket_in_a_users_directory_is_not_asked(tmp_path: Path) -> None:
+    fake, socket = FakeContainerd(), tmp_path / "s"
+    async with listening(fake, socket):
+        inquirer = Inquirer(Containers(), Cgroups(list), [], users=lambda: [Place(f"containerd:{socket}", 1000)])
+        running = asyncio.create_task(inquirer.run())
+        await asyncio.sleep(0.1)
+        assert (inquirer.connected, fake.asked) == ({}, [])
+        inquirer.stop()
+        await asyncio.wait_for(running, 5)
+
+
+async def test_who_is_sought(tmp_path: Path) -> None:
+    """Of a runtime that tells of such containers, by its connection."""
+    fake = FakeCri()
+    async with listening(fake, tmp_path / "s"):
+        containers = Containers()
+        inquirer = Inquirer(containers, Cgroups(list), [Place(f"cri:{tmp_path / 's'}")], node="node-1")
+        running = asyncio.create_task(inquirer.run())
+        await until(lambda: inquirer.connected[str(tmp_path / "s")])
+        with Driver(tmp_path / "s") as driver:
+            pod = await driver.run_pod("etcd", annotations={"kubernetes.io/config.source": "file"})
+            id = (await driver.create(pod, "till", "true")).encode()
+        await containers.wait_for([Container(id, b"containerd"), Container(b"x", b"cri-o", realm=b"1000")])
+        assert containers.find(Container(id)) is None
+        await containers.wait_for([Container(id, b"cri-o")], 20)
+        facts = containers.find(Container(id, b"cri-o"))
+        assert facts is not None
+        assert facts.workload == b"Node/node-1"
+        inquirer.stop()
+        await asyncio.wait_for(running, 5)
+
+
 async def test_it_can_be_stopped_before_it_runs() -> None:
     inquirer = Inquirer(Containers(), Cgroups(list), [])
     inquirer.stop()
@@ -116,4 +200,4 @@ async def test_a_cgroup_whose_name_does_not_tell(tmp_path: Path) -> None:
     made = {7: b"/shop/new", 8: b"/shop/new/inside", 10: b"/shop/other"}
     cgroups.apply(together(*(cgroup(CGROUP, id, path, parent=id - 1) for id, path in made.items())))
     found = [cgroups.find(id) for id in (there.stat().st_ino, 7, 8, 10)]
-    assert found == [Container(b"old", b"containerd"), Container(b"new", b"containerd"), Container(b"new", b"containerd"), NOWHERE]
+    assert found == [*(Container(id, b"containerd", space=b"default") for id in (b"old", b"new", b"new")), NOWHERE]

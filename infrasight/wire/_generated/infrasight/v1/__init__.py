@@ -18,6 +18,7 @@ __all__ = (
     "Chroot",
     "CollectorBase",
     "Connect",
+    "DeadLetter",
     "Dns",
     "Dup",
     "EdgeStatus",
@@ -92,12 +93,12 @@ class AckVerdict(betterproto2.Enum):
 
     REJECTED = 2
     """
-    Not stored and never will be: sending it again is pointless. `reason` says why.
+    Not stored and never will be: sending it again is pointless. `reason` says why; the table `dead_letter` has it.
     """
 
     RETRY = 3
     """
-    Not stored now: send it again after `retry_after_ms`. No server sends this yet; a node honours it.
+    Not stored now, for `reason`: send it again after `retry_after_ms`.
     """
 
     @classmethod
@@ -267,7 +268,7 @@ class Accept(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -293,6 +294,16 @@ class Accept(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -373,6 +384,11 @@ class Ack(betterproto2.Message):
     reason: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
 
     retry_after_ms: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+
+    epoch: "int" = betterproto2.field(5, betterproto2.TYPE_UINT64)
+    """
+    That of the batch; 0: that of the Hello.
+    """
 
 
 default_message_pool.register_message("infrasight.v1", "Ack", Ack)
@@ -566,6 +582,17 @@ class Batch(betterproto2.Message):
     """
     More of this batch follows, under the same seq and kind. It is stored, and acknowledged, when it is whole; what somebody watches for is told as
     each piece comes. The last piece may hold no events, and then no `arrow`.
+    """
+
+    epoch: "int" = betterproto2.field(7, betterproto2.TYPE_UINT64)
+    """
+    The life of the node's process that the batch is from, when that is an earlier one: what a node left in its spool keeps its number and its epoch.
+    0: the epoch of the Hello.
+    """
+
+    fresh: "bool" = betterproto2.field(8, betterproto2.TYPE_BOOL)
+    """
+    This message is sent for the first time. Whether it has a batch that ends with any other message, the server asks its store first.
     """
 
 
@@ -780,7 +807,7 @@ class Bind(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -806,6 +833,16 @@ class Bind(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1015,7 +1052,7 @@ class Bpf(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -1041,6 +1078,16 @@ class Bpf(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1225,7 +1272,7 @@ class Capset(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -1251,6 +1298,16 @@ class Capset(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1435,7 +1492,7 @@ class Chmod(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -1461,6 +1518,16 @@ class Chmod(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1655,7 +1722,7 @@ class Chroot(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -1681,6 +1748,16 @@ class Chroot(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1870,7 +1947,7 @@ class Connect(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -1896,6 +1973,16 @@ class Connect(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -1965,6 +2052,61 @@ class Connect(betterproto2.Message):
 
 
 default_message_pool.register_message("infrasight.v1", "Connect", Connect)
+
+
+@dataclass(eq=False, repr=False)
+class DeadLetter(betterproto2.Message):
+    """
+    Batches that a node sent and that never can be stored: not decodable, not what their kind says, or refused by the store for good. A batch that came in pieces has a row for each.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the server gave it up. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node.
+    """
+
+    epoch: "int" = betterproto2.field(3, betterproto2.TYPE_UINT64)
+    """
+    The life of the node's process that it is from.
+    """
+
+    seq: "int" = betterproto2.field(4, betterproto2.TYPE_UINT64)
+    """
+    Number of the batch within it.
+    """
+
+    event_kind: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    The event kind that it was sent as.
+    """
+
+    rows: "int" = betterproto2.field(6, betterproto2.TYPE_UINT64)
+    """
+    How many events the node said are in it. (events)
+    """
+
+    reason: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Why it is here.
+    """
+
+    length: "int" = betterproto2.field(8, betterproto2.TYPE_UINT64)
+    """
+    Of the whole payload. (bytes)
+    """
+
+    payload: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    The payload, an Arrow IPC stream or whatever it is: the first 1048576 bytes.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "DeadLetter", DeadLetter)
 
 
 @dataclass(eq=False, repr=False)
@@ -2115,7 +2257,7 @@ class Dns(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -2141,6 +2283,16 @@ class Dns(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2365,7 +2517,7 @@ class Dup(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -2391,6 +2543,16 @@ class Dup(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2574,6 +2736,8 @@ class Event(betterproto2.Message):
 
     scores: "Scores | None" = betterproto2.field(104, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
 
+    dead_letter: "DeadLetter | None" = betterproto2.field(105, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
 
 default_message_pool.register_message("infrasight.v1", "Event", Event)
 
@@ -2726,7 +2890,7 @@ class Execve(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -2752,6 +2916,16 @@ class Execve(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -2806,7 +2980,7 @@ default_message_pool.register_message("infrasight.v1", "Execve", Execve)
 @dataclass(eq=False, repr=False)
 class Hello(betterproto2.Message):
     """
-    Who ships. (node, boot_id, epoch, seq) names a batch for all time.
+    Who ships. (node, epoch, seq) names a batch for all time.
     """
 
     node: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -2826,7 +3000,7 @@ class Hello(betterproto2.Message):
 
     epoch: "int" = betterproto2.field(4, betterproto2.TYPE_UINT64)
     """
-    One life of the node's process. Batches numbered under an epoch are only ever sent again under the same one.
+    One life of the node's process: each has a larger one than all before. Batches numbered under an epoch are only ever sent again under the same one.
     """
 
 
@@ -2981,7 +3155,7 @@ class IoUringSetup(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -3007,6 +3181,16 @@ class IoUringSetup(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3208,7 +3392,7 @@ class Link(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -3234,6 +3418,16 @@ class Link(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3423,7 +3617,7 @@ class Listen(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -3449,6 +3643,16 @@ class Listen(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3533,7 +3737,7 @@ class Loss(betterproto2.Message):
 
     reason: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    Why: see `infrasight.schema.kinds.LOSS_REASONS`.
+    Why: see the reasons for loss in docs/EVENTS.md.
     """
 
     count: "int" = betterproto2.field(6, betterproto2.TYPE_UINT64)
@@ -3693,7 +3897,7 @@ class MemfdCreate(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -3719,6 +3923,16 @@ class MemfdCreate(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -3893,7 +4107,7 @@ class Mkdir(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -3919,6 +4133,16 @@ class Mkdir(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4098,7 +4322,7 @@ class Mmap(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -4124,6 +4348,16 @@ class Mmap(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4323,7 +4557,7 @@ class Module(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -4349,6 +4583,16 @@ class Module(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4548,7 +4792,7 @@ class Mount(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -4574,6 +4818,16 @@ class Mount(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4808,7 +5062,7 @@ class Mprotect(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -4834,6 +5088,16 @@ class Mprotect(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -4974,6 +5238,16 @@ class NodeStatus(betterproto2.Message):
     rows: "int" = betterproto2.field(9, betterproto2.TYPE_UINT64)
 
     rejected_batches: "int" = betterproto2.field(10, betterproto2.TYPE_UINT64)
+
+    retried_batches: "int" = betterproto2.field(11, betterproto2.TYPE_UINT64)
+    """
+    Batches that were not stored for now, and are to be sent again.
+    """
+
+    live_epochs: "list[int]" = betterproto2.field(12, betterproto2.TYPE_UINT64, repeated=True)
+    """
+    Epochs that ship under this name now. More than one: two nodes have one name, or one came back before its old connection was known to be gone.
+    """
 
 
 default_message_pool.register_message("infrasight.v1", "NodeStatus", NodeStatus)
@@ -5127,7 +5401,7 @@ class Open(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -5153,6 +5427,16 @@ class Open(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5342,7 +5626,7 @@ class Process(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -5368,6 +5652,16 @@ class Process(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     action: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
@@ -5537,7 +5831,7 @@ class ProcessVm(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -5563,6 +5857,16 @@ class ProcessVm(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5752,7 +6056,7 @@ class Ptrace(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -5778,6 +6082,16 @@ class Ptrace(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -5983,7 +6297,7 @@ class Rename(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -6009,6 +6323,16 @@ class Rename(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -6198,7 +6522,7 @@ class Resource(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -6224,6 +6548,16 @@ class Resource(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     interval_ns: "int" = betterproto2.field(16, betterproto2.TYPE_UINT64)
@@ -6543,7 +6877,7 @@ class Setid(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -6569,6 +6903,16 @@ class Setid(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -6773,7 +7117,7 @@ class Setns(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -6799,6 +7143,16 @@ class Setns(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -7029,7 +7383,7 @@ class Socket(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -7055,6 +7409,16 @@ class Socket(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -7348,7 +7712,7 @@ class Symlink(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -7374,6 +7738,16 @@ class Symlink(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -7553,7 +7927,7 @@ class SyscallFreq(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -7579,6 +7953,16 @@ class SyscallFreq(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     interval_ns: "int" = betterproto2.field(16, betterproto2.TYPE_UINT64)
@@ -7758,7 +8142,7 @@ class Umount(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -7784,6 +8168,16 @@ class Umount(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -7963,7 +8357,7 @@ class Unlink(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -7989,6 +8383,16 @@ class Unlink(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -8168,7 +8572,7 @@ class Unshare(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -8194,6 +8598,16 @@ class Unshare(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -8363,7 +8777,7 @@ class Userfaultfd(betterproto2.Message):
 
     container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
     """
-    Its labels, name=value each, in the order of their names; 64 at most.
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
     """
 
     container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
@@ -8389,6 +8803,16 @@ class Userfaultfd(betterproto2.Message):
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
     How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started: when the kernel made its cgroup, or as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
     """
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
@@ -8429,9 +8853,12 @@ default_message_pool.register_message("infrasight.v1", "Welcome", Welcome)
 class CollectorBase(betterproto2_grpclib.ServiceBase):
     async def ship(self, messages: "AsyncIterator[ShipRequest]") -> "AsyncIterator[ShipResponse]":
         """
-        The first message is a Hello, answered by a Welcome; then come batches, whole or in pieces, each answered by an Ack, in the order in which they
-        are stored.
-        A batch without an Ack when the stream ends is sent again, byte for byte, on the next one: the server keeps it once.
+        The first message is a Hello, answered by a Welcome; then come batches, whole or in pieces, and Acks for them.
+
+        Acks come in the order in which batches became whole on this stream, by their last piece. One that says OK speaks for all before it that had none
+        yet; a batch that is not stored has an Ack of its own, after one for what was before it.
+        A batch without an Ack when the stream ends is sent again, byte for byte, on the next one, to this server or another; the server keeps it once.
+        So is one that had RETRY, on the same stream, once that time is over.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)

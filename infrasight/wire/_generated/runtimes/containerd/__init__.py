@@ -8,6 +8,7 @@ __all__ = (
     "Container",
     "Entry",
     "Envelope",
+    "Extension",
     "Filters",
     "GotContainer",
     "GotImage",
@@ -51,6 +52,8 @@ class Container(betterproto2.Message):
 
     created_at: "Timestamp | None" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, optional=True)
 
+    extensions: "list[Extension]" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, repeated=True)
+
 
 default_message_pool.register_message("runtimes.containerd", "Container", Container)
 
@@ -77,6 +80,16 @@ class Envelope(betterproto2.Message):
 
 
 default_message_pool.register_message("runtimes.containerd", "Envelope", Envelope)
+
+
+@dataclass(eq=False, repr=False)
+class Extension(betterproto2.Message):
+    key: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    value: "Any | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+
+
+default_message_pool.register_message("runtimes.containerd", "Extension", Extension)
 
 
 @dataclass(eq=False, repr=False)

@@ -1,0 +1,43 @@
+"""The messages of the Container Runtime Interface that we read and write (proto/runtimes/cri.proto)."""
+
+from infrasight.wire._generated.runtimes.cri import (
+    Asked,
+    AskedImage,
+    ContainerMetadata,
+    ContainerStatus,
+    Entry,
+    Event,
+    GotContainer,
+    GotImage,
+    GotPod,
+    Image,
+    ImageSpec,
+    Listed,
+    Name,
+    Nothing,
+    PodMetadata,
+    PodStatus,
+    Version,
+    What,
+)
+
+__all__ = [
+    "Asked",
+    "AskedImage",
+    "ContainerMetadata",
+    "ContainerStatus",
+    "Entry",
+    "Event",
+    "GotContainer",
+    "GotImage",
+    "GotPod",
+    "Image",
+    "ImageSpec",
+    "Listed",
+    "Name",
+    "Nothing",
+    "PodMetadata",
+    "PodStatus",
+    "Version",
+    "What",
+]
