@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from infrasight.cli.main import main
+from infrasight.schema.original import original_ddl
 from infrasight.schema.retention import Keep, Retention
 from infrasight.schema.tables import TABLES, views, whole_ddl
 
@@ -16,7 +17,7 @@ def statements(capsys: pytest.CaptureFixture[str], *options: str) -> list[str]:
 
 def test_the_tables_of_one_server(capsys: pytest.CaptureFixture[str]) -> None:
     assert statements(capsys) == whole_ddl(Retention(30).all())
-    assert len(statements(capsys)) == 1 + len(TABLES) + len(views())
+    assert len(statements(capsys)) == 1 + len(TABLES) + len(views()) + len(original_ddl())
 
 
 def test_of_a_cluster_and_kept_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
