@@ -21,10 +21,28 @@ static __always_inline struct process *process_compose(u64 task, u32 action)
     record->latency_ns = 0;
     record->action = action;
     record->status = 0;
+    u64 namespaces = READ(u64, task, TASK_NSPROXY);
+    record->mount_ns = namespaces ? READ(u32, READ(u64, namespaces, NSPROXY_MNT_NS), MNT_NS_INUM) : 0;
     record->parent_start_ns = READ(u64, parent_leader, TASK_START_BOOTTIME);
     bpf_probe_read_kernel(record->parent_comm, sizeof(record->parent_comm), (void *)(parent_leader + TASK_COMM));
     record->file_len = record->cwd_len = record->cut = 0;
     return record;
+}
+
+/* Mount namespaces in which a program has been executed. */
+BPF_TABLE("lru_hash", u32, u8, process_mount_namespaces, MOUNT_NAMESPACES_REMEMBERED);
+
+/*
+ * A program that is executed in a mount namespace for the first time wakes up the reader: who is in there is called by files that can be read as long as
+ * somebody is.
+ */
+static __always_inline u64 exec_wakeup(u32 mount_ns)
+{
+    u8 met = 1;
+    if (process_mount_namespaces.lookup(&mount_ns))
+        return process_wakeup();
+    process_mount_namespaces.update(&mount_ns, &met);
+    return BPF_RB_FORCE_WAKEUP;
 }
 
 /* The current process, its program and its working directory; whether there was room. */
@@ -38,7 +56,7 @@ static __always_inline bool process_tell(u32 action, struct place file, struct p
         record->cut |= 1;
     if (!walk(record->cwd, sizeof(record->cwd), &record->cwd_len, cwd, PROCESS_STEPS))
         record->cut |= 2;
-    process_ring.ringbuf_submit(record, process_wakeup());
+    process_ring.ringbuf_submit(record, action == EXEC ? exec_wakeup(record->mount_ns) : process_wakeup());
     return true;
 }
 

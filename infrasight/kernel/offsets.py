@@ -42,6 +42,7 @@ OFFSETS: dict[str, tuple[str, str]] = {
     "TASK_NSPROXY": ("task_struct", "nsproxy"),
     "NSPROXY_MNT_NS": ("nsproxy", "mnt_ns"),
     "MNT_NS_ROOT": ("mnt_namespace", "root"),
+    "MNT_NS_INUM": ("mnt_namespace", "ns.inum"),
     "FS_PWD": ("fs_struct", "pwd"),
     "FS_ROOT": ("fs_struct", "root"),
     "PATH_MNT": ("path", "mnt"),

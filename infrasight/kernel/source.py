@@ -29,6 +29,7 @@ LIMITS = {
     "CONNECTS_IN_FLIGHT": 8192,
     # Working directories that the node has been told of; one that is forgotten is told again.
     "CWDS_REMEMBERED": 16384,
+    "MOUNT_NAMESPACES_REMEMBERED": 1024,
     # Arguments of a failed exec that are looked at: as many as can be in what is kept of them.
     "ARGV_COUNT_MAX": ARGV_MAX // 2,
     "UNIX_ADDRESS_MAX": UNIX_PATH_MAX,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -31,7 +32,7 @@ from infrasight.node.columns import (
     strings,
 )
 from infrasight.node.containers.cgroups import Cgroups
-from infrasight.node.containers.columns import contained
+from infrasight.node.containers.columns import Contained
 from infrasight.node.containers.containment import Container
 from infrasight.node.containers.table import Containers
 from infrasight.node.delivery.tally import Tally, read_as_rows
@@ -39,10 +40,11 @@ from infrasight.node.flow import Batch, Drain, Loss
 from infrasight.node.growth import Growth, counters
 from infrasight.node.identity import Identity
 from infrasight.node.names.answers import Answers
+from infrasight.node.names.namespaces import Namespaces
 from infrasight.node.names.reverse import ReverseNames
 from infrasight.node.names.users import Names
 from infrasight.node.paths import all_plain, placed, resolved, terminal
-from infrasight.node.processes import Processes, Scan
+from infrasight.node.processes import Process, Processes, Scan, mount_namespace
 from infrasight.node.redaction.redactor import Redactor
 from infrasight.schema import KINDS, Column, Kind, Type, arrow_schema
 from infrasight.schema.arrow import TYPES
@@ -64,6 +66,10 @@ _HEAD = ("start_ns", "pid", "exec_id", "cgroup_id", "enter_ns", "uid", "gid", "c
 """Members of a record that say who did it, and when."""
 _EXEC_MIX, _CGROUP_MIX = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 """Odd constants (MurmurHash3), so that process ids, counts of programs and cgroups do not meet in a sum."""
+
+
+def _digits(number: int) -> bytes:
+    return str(number).encode()
 
 
 def _number_or(names: Mapping[int, str]) -> Callable[[int], bytes]:
@@ -169,12 +175,14 @@ class Enricher(Actor):
         self._inbox, self._outbox = inbox, outbox
         self.containers = Containers() if containers is None else containers
         self._tally = tally or Tally()
+        self._contained = Contained(self.containers)
         self._made: list[Container] = []
         self._node = node.encode()
         self._identity = Identity(node, boot)
         self._family = np.array(family, np.uint32)
         self._users, self._groups = Names(Path("/etc/passwd")), Names(Path("/etc/group"))
         self._names_read_s = time.monotonic()
+        self.namespaces = Namespaces()
         self.processes = Processes(self._identity)
         self.cgroups = Cgroups()
         self._growth = {kind.name: Growth(counters(kind), self._identity) for kind in KINDS.values() if kind.account}
@@ -189,12 +197,18 @@ class Enricher(Actor):
         if not self._primed:
             await asyncio.to_thread(self.processes.prime)
             await asyncio.to_thread(self.cgroups.prime)
+            root = os.stat("/")
+            self.namespaces.is_own(mount_namespace("self"), (root.st_dev, root.st_ino))
+            await self.namespaces.prime(self.processes.inside())
             self._primed = True
         async for drain in self._inbox:
             await self._refresh(drain)
             drain = self._acquainted(drain)
+            for records in drain.life:
+                self.namespaces.meet(records)
             if self._made:
                 await self.containers.wait_for([self._made.pop() for _ in range(len(self._made))])
+            await self.namespaces.wait()
             for batch in self._batches(drain):
                 if not read_as_rows(KINDS[batch.kind]):
                     self._tally.take(batch.kind, batch.columns.num_rows)
@@ -318,8 +332,7 @@ class Enricher(Actor):
         return {
             "ts": numbers(records["enter_ns"].astype(np.int64) + wall_offset_ns, TYPES[Type.TIME]),
             "node": constant(self._node, len(records)),
-            "user": named(records["uid"], self._users.name),
-            "group": named(records["gid"], self._groups.name),
+            **self._called(records, distinct, found),
             "comm": encode_padded(np.ascontiguousarray(records["comm"]).view(np.uint8).reshape(len(records), -1)),
             "process_id": numbers(ids, pa.uint64()),
             "parent_id": numbers(parents[distinct.codes], pa.uint64()),
@@ -327,8 +340,32 @@ class Enricher(Actor):
             "exe": distinct.name(exes),
             "cwd": named(records["cwd_key"], self.processes.directory),
             "tty": named(records["tty"], terminal),
-            **contained(distinct, [self.cgroups.find(cgroup_id) for cgroup_id in cgroup_ids[first].tolist()], self.containers),
+            **self._where(distinct, cgroup_ids[first]),
         }
+
+    def _called(self, records: Records, distinct: Distinct, found: list[Process]) -> Who:
+        """What users and groups are called where each process is."""
+        if not any(process.mount_ns for process in found):
+            return {"user": named(records["uid"], self._users.name), "group": named(records["gid"], self._groups.name)}
+        pids = {process.mount_ns: process.pid for process in found}
+        places = {namespace: place for place, namespace in enumerate(pids)}
+        upper = np.array([places[process.mount_ns] for process in found], np.uint64)[distinct.codes] << np.uint64(32)
+        there = [self.namespaces.find(*each) if each[0] else None for each in pids.items()]
+        users = [_digits if inside is None else inside.user for inside in there]
+        groups = [_digits if inside is None else inside.group for inside in there]
+        if 0 in places:
+            users[places[0]], groups[places[0]] = self._users.name, self._groups.name
+        return {
+            "user": named(upper | records["uid"], lambda key: users[key >> 32](key & 0xFFFFFFFF)),
+            "group": named(upper | records["gid"], lambda key: groups[key >> 32](key & 0xFFFFFFFF)),
+        }
+
+    def _where(self, distinct: Distinct, cgroup_ids: npt.NDArray[np.uint64]) -> Who:
+        """In which containers: `cgroup_ids` (k,) are those of the distinct values of the rows. In the order of their numbers, so that the same ones
+        are met again."""
+        ids, places = np.unique(cgroup_ids, return_inverse=True)
+        here = Distinct(places.astype(np.int32)[distinct.codes], [])
+        return self._contained.columns(here, [self.cgroups.find(id) for id in ids.tolist()])
 
     def _losses(self, losses: list[Loss]) -> Batch:
         columns = {

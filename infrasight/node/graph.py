@@ -4,7 +4,7 @@ to a server       reader >> enricher >> batcher >> exporter
 to nowhere        reader >> enricher >> batcher >> discarder
 to the terminal   reader >> enricher >> printer
 with --reverse-dns          enricher >> resolver
-beside it         inquirer, who has runtimes tell of containers
+beside it         inquirer, who has runtimes tell of containers, >> batcher or printer
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def build(tracing: Tracing, settings: Settings) -> Node:
     containers = Containers()
     enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family, reverse=reverse, containers=containers, tally=tally)
     users = of_users if settings.of_users else None
-    inquirer = Inquirer(containers, enricher.cgroups, settings.places, users=users, node=settings.node)
+    inquirer = Inquirer(containers, enricher.cgroups, batches, settings.places, users=users, node=settings.node, tally=tally)
     actors: list[Actor] = [reader, enricher, inquirer]
     edges = [Edge(drains, "reader", "enricher")]
     if reverse:
@@ -86,7 +86,7 @@ def build(tracing: Tracing, settings: Settings) -> Node:
 
     if printing:
         actors.append(Printer(batches, settings.output))
-        edges.append(Edge(batches, "enricher", "printer"))
+        edges += [Edge(batches, source, "printer") for source in ("enricher", "inquirer")]
     else:
         limits = Limits(age_s=settings.batch_age_s, longest_age_s=10 * settings.batch_age_s)
         actors.append(Batcher(batches, encoded, limits, attention=attention))
@@ -96,7 +96,7 @@ def build(tracing: Tracing, settings: Settings) -> Node:
             exporter = Exporter(encoded, settings.servers, hello, spool, attention=attention, **more)
         end: Actor = exporter or Discarder(encoded)
         actors.append(end)
-        edges += [Edge(batches, "enricher", "batcher"), Edge(encoded, "batcher", end.name)]
+        edges += [*(Edge(batches, source, "batcher") for source in ("enricher", "inquirer")), Edge(encoded, "batcher", end.name)]
 
     return Node(Graph("node", actors, edges), reader, enricher, inquirer, exporter, reverse, ledger)
 

@@ -38,6 +38,7 @@ def samples(node: Node, crashes: Mapping[str, int]) -> Iterator[Sample]:
     yield counter("infrasight_cgroups_misses_total", "Times that the cgroup of a process was asked for and not known.", cgroups.misses)
     yield counter("infrasight_cgroups_evicted_total", "Cgroups forgotten for want of room.", cgroups.evictions)
     yield from _containers(node)
+    yield from _names(node)
     if node.exporter:
         yield from _delivery(node.exporter)
         yield from _spool(node.exporter.spool)
@@ -68,6 +69,16 @@ def _spool(spool: Spool) -> Iterator[Sample]:
         yield counter("infrasight_spool_skipped_total", "What was damaged in the spool, missing from it, or in it twice.", count, what=what)
     for lane, rows in spool.given_up.items():
         yield counter("infrasight_spool_given_up_rows_total", "Rows that were given up: too many, too old, or damaged.", rows, lane=lane)
+
+
+def _names(node: Node) -> Iterator[Sample]:
+    namespaces = node.enricher.namespaces
+    yield gauge("infrasight_mount_namespaces", "Mount namespaces of which names of users are remembered.", len(namespaces))
+    yield gauge("infrasight_mount_namespaces_looking", "Threads that look into one, those that hang included.", namespaces.looking)
+    yield counter("infrasight_mount_namespaces_hits_total", "Times that one was asked for and known.", namespaces.hits)
+    yield counter("infrasight_mount_namespaces_misses_total", "Times that one was asked for and not known.", namespaces.misses)
+    yield counter("infrasight_mount_namespaces_evicted_total", "Mount namespaces forgotten for want of room.", namespaces.evictions)
+    yield counter("infrasight_mount_namespaces_failures_total", "Times that one could not be looked into.", namespaces.failures)
 
 
 def _delivery(exporter: Exporter) -> Iterator[Sample]:

@@ -50,6 +50,9 @@ class Process:
     ended: bool = False
     known: bool = True
     """Whether its parent is. False: its fork was lost, and it has not been found in /proc."""
+    mount_ns: int = 0
+    """Inode number of its mount namespace, as it was when it began, executed a program or came to another directory; 0 for the node's own, and where
+    that is not known."""
     line: tuple[bytes, bytes] = (b"", b"")
     """A name it had, and the lineage of those that it forked then: one for all of them."""
 
@@ -74,9 +77,9 @@ class Process:
 
 @dataclass(frozen=True)
 class Scan:
-    """What /proc told: by pid its id, parent's pid, name and program; and the ids by pid that were known when the look began."""
+    """What /proc told: by pid its id, parent's pid, name, program and mount namespace; and the ids by pid that were known when the look began."""
 
-    found: dict[int, tuple[int, int, bytes, bytes]]
+    found: dict[int, tuple[int, int, bytes, bytes, int]]
     known: dict[int, int]
 
 
@@ -92,6 +95,14 @@ def _place(records: Records, row: int, area: str, cut: int) -> bytes:
     return b"..." + path if records["cut"][row] & cut else path
 
 
+def mount_namespace(pid: int | str, proc: Path = Path("/proc")) -> int:
+    """Inode number of the mount namespace of a process; 0 when that cannot be seen."""
+    try:
+        return (proc / str(pid) / "ns/mnt").stat().st_ino
+    except OSError:
+        return 0
+
+
 class Processes:
     """Keyed by process id (`Identity`). Learns from /proc once, then from `process` records in the order in which they happened."""
 
@@ -102,6 +113,7 @@ class Processes:
         self._alive: dict[int, int] = {}
         self._ended: deque[tuple[int, int]] = deque()
         self._directories: dict[int, bytes] = {}
+        self._own_mount_ns = mount_namespace("self", proc)
         self._now_ns = 0
         self.unknown = 0
         """Processes met of which no fork had been seen."""
@@ -124,7 +136,7 @@ class Processes:
         ids = self._identity.of_ticks(numbers, np.array(list(found), np.uint32)).tolist()
         table, told = self._table, {}
         for me, (pid, (_, ppid, comm)) in zip(ids, found.items(), strict=True):
-            told[pid] = me, ppid, comm, b"" if me in table else self._exe(pid)
+            told[pid] = (me, ppid, comm, b"", 0) if me in table else (me, ppid, comm, self._exe(pid), mount_namespace(pid, self._proc))
         return Scan(told, known)
 
     def learn(self, scan: Scan) -> None:
@@ -136,18 +148,19 @@ class Processes:
         for pid in scan.found:
             self._adopt(pid, scan.found)
 
-    def _adopt(self, pid: int, found: dict[int, tuple[int, int, bytes, bytes]]) -> None:
+    def _adopt(self, pid: int, found: dict[int, tuple[int, int, bytes, bytes, int]]) -> None:
         chain: list[int] = []
         while pid in found and not self._is_known(found[pid][0]) and len(chain) <= len(found):
             chain.append(pid)
             pid = found[pid][1]
         for child in reversed(chain):
-            me, ppid, comm, exe = found[child]
-            parent_id, _, parent_comm, _ = found.get(ppid, (0, 0, b"", b""))
+            me, ppid, comm, exe, mount_ns = found[child]
+            parent_id, _, parent_comm, *_ = found.get(ppid, (0, 0, b"", b"", 0))
             parent = self._table.get(parent_id)
             process = self._table.get(me) or self._add(me, child, parent_id, comm, b"")
             process.parent_id, process.lineage, process.known = parent_id, parent.lineage_of_child(parent_comm) if parent else b"", True
             process.comm, process.exe = comm, process.exe or exe
+            self._moved(process, process.mount_ns or mount_ns, parent)
 
     def _is_known(self, me: int) -> bool:
         process = self._table.get(me)
@@ -177,14 +190,13 @@ class Processes:
         what a directory is called is nothing that a process did."""
         ids = self._identity.of(records["start_ns"], records["pid"]).tolist()
         parents = self._identity.of(records["parent_start_ns"], records["ppid"]).tolist()
-        names = "action", "enter_ns", "pid", "comm", "parent_comm", "exec_id", "cwd_key"
+        names = "action", "enter_ns", "pid", "comm", "parent_comm", "exec_id", "cwd_key", "mount_ns"
         columns = (records[name].tolist() for name in names)
         new = np.ones(len(records), bool)
-        for row, (me, parent, action, now, pid, comm, parent_comm, exec_id, cwd_key) in enumerate(zip(ids, parents, *columns, strict=True)):
-            if action == FORK:
-                self._fork(me, pid, comm, parent, parent_comm, exec_id)
-                continue
-            process = self._known(me, pid, comm, parent, parent_comm, exec_id)
+        for row, (me, parent, action, now, pid, comm, parent_comm, exec_id, cwd_key, mount_ns) in enumerate(zip(ids, parents, *columns, strict=True)):
+            process = (self._fork if action == FORK else self._known)(me, pid, comm, parent, parent_comm, exec_id)
+            if mount_ns:
+                self._moved(process, mount_ns, self._table.get(parent))
             if action == EXEC:
                 process.became(exec_id, _place(records, row, "file", 1), comm)
                 self._learn_directory(cwd_key, _place(records, row, "cwd", 2))
@@ -197,6 +209,16 @@ class Processes:
         if len(records):
             self._now_ns = max(self._now_ns, int(records["enter_ns"].max()))
         return new
+
+    def _moved(self, process: Process, mount_ns: int, parent: Process | None) -> None:
+        """It is in this mount namespace. The number is its parent's, where that is the same: there are many of few."""
+        if mount_ns == self._own_mount_ns:
+            mount_ns = 0
+        process.mount_ns = parent.mount_ns if parent and parent.mount_ns == mount_ns else mount_ns
+
+    def inside(self) -> dict[int, int]:
+        """The mount namespaces that there are processes in but the node's own, and a process in each that is not known to have ended."""
+        return {process.mount_ns: process.pid for process in self._table.values() if process.mount_ns and not process.ended}
 
     def _learn_directory(self, key: int, path: bytes) -> None:
         self._directories.pop(key, None)

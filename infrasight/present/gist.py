@@ -194,6 +194,12 @@ def _scores(row: Row) -> list[Piece]:
     return [(who, "strong"), (f" {row['score']:.3g} of {row['threshold']:.3g}", "bad" if row["anomalous"] else "plain"), (f" {reasons}", "faint")]
 
 
+def _container(row: Row) -> list[Piece]:
+    pod = f" of {printable(row['pod_namespace'])}/{printable(row['pod_name'])}" if row["pod_name"] else ""
+    name, image = printable(row["container_name"]), printable(row["image"])
+    return [(printable(row["state"]), "strong"), (f" {name}{pod}", "plain"), (f" from {image}", "faint")]
+
+
 def _any(row: Row) -> list[Piece]:
     return [(printable(" ".join(f"{name}={value}" for name, value in row.items())), "plain")]
 
@@ -352,6 +358,7 @@ GISTS: dict[str, Callable[[Row], list[Piece]]] = {
     "connect": _connect,
     "process": _process,
     "loss": _loss,
+    "container": _container,
     "chmod": _chmod,
     "ptrace": _ptrace,
     "mount": _mount,

@@ -14,6 +14,7 @@ from infrasight.schema.events.capset import CAPSET
 from infrasight.schema.events.chmod import CHMOD
 from infrasight.schema.events.chroot import CHROOT
 from infrasight.schema.events.connect import CONNECT
+from infrasight.schema.events.container import CONTAINER
 from infrasight.schema.events.dead_letter import DEAD_LETTER
 from infrasight.schema.events.dns import DNS
 from infrasight.schema.events.execve import EXECVE
@@ -86,6 +87,7 @@ KINDS: dict[str, Kind] = {
         *(UNLINK, RENAME, LINK, SYMLINK, MKDIR, CHROOT),
         *(ACCEPT, BIND, LISTEN, SOCKET, DUP, DNS),
         *(MMAP, MPROTECT, MEMFD_CREATE, PROCESS_VM, MODULE, BPF, USERFAULTFD, IO_URING_SETUP, SETID, CAPSET, SETNS, UNSHARE),
+        CONTAINER,
         *(BATCHES, NODES, ALERTS, SCORES, DEAD_LETTER),
     )
 }

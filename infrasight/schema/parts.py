@@ -58,8 +58,8 @@ WHO: tuple[Column, ...] = (
     Column("ppid", Type.U32, 5, "Process id of the parent at that time.", codec="ZSTD(1)"),
     Column("uid", Type.U32, 6, "Real user id.", codec="ZSTD(1)"),
     Column("gid", Type.U32, 7, "Real group id.", codec="ZSTD(1)"),
-    Column("user", Type.NAME, 8, "Name of the user, or the number when it has none."),
-    Column("group", Type.NAME, 9, "Name of the group, or the number when it has none."),
+    Column("user", Type.NAME, 8, "Name of the user where the process is, or the number when it has none (docs/IDENTITY.md)."),
+    Column("group", Type.NAME, 9, "Name of the group where the process is, or the number when it has none."),
     Column("comm", Type.NAME, 10, "Name of the thread (15 bytes at most); after a successful exec, the new one."),
     Column("ns_pid", Type.U32, 11, "Process id as seen inside its own pid namespace.", codec="ZSTD(1)"),
     Column(
@@ -107,8 +107,8 @@ WHO: tuple[Column, ...] = (
         "identity",
         Type.NAME,
         119,
-        "How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; "
-        "empty outside of containers.",
+        "How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it "
+        "has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).",
     ),
     Column(
         "container_started",
@@ -127,6 +127,12 @@ WHO: tuple[Column, ...] = (
     ),
 )
 """Who did it and when: the first columns of every kind."""
+
+TOLD = (
+    *("container_name", "image", "image_digest", "container_labels", "container_created", "privileged"),
+    *("pod_name", "pod_namespace", "workload"),
+)
+"""Those that a container's runtime tells. A row that was stored before it told has them empty, and is healed (`infrasight.server.healer`)."""
 
 CALL: tuple[Column, ...] = (
     Column("ret", Type.I64, 16, "Return code; a negative errno when it failed.", codec="ZSTD(1)"),

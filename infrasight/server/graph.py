@@ -1,7 +1,8 @@
 """How a server is wired: actors, edges, and what is known about them.
 
-    (nodes) ~~ gRPC ~~ ingest >> router >> writer >> ledger; writer and ledger ~~ (store)
-            ~~ gRPC ~~ original >>      >> live ~~ gRPC ~~ (subscribers)
+    (nodes) ~~ gRPC ~~ ingest >> router >> writer >> ledger; writer, ledger and healer ~~ (store)
+            ~~ gRPC ~~ original >>                >> healer
+                                        >> live ~~ gRPC ~~ (subscribers)
 
 Each >> is an Edge; ~~ leads out of the process or to what is no actor.
 """
@@ -15,6 +16,7 @@ from typing import Any
 from infrasight import __version__
 from infrasight.actors import Edge, Graph, Mailbox, WhenFull
 from infrasight.server.answers import Answers
+from infrasight.server.healer import Healer
 from infrasight.server.ingest import Ingest
 from infrasight.server.ledger import Entry, Ledger
 from infrasight.server.live import Live
@@ -48,15 +50,17 @@ class Server:
         self.ingest = Ingest(arrived, self.nodes, self.live)
         self.original = Original(arrived, self.nodes)
         self.router = Router(arrived, to_store, to_live, wanted=self.live.wanted)
-        self.writer = Writer(to_store, to_ledger, store, hold_bytes=max(1, ingest_bytes // 4), patience_s=patience_s)
+        self.healer = Healer(store)
+        self.writer = Writer(to_store, to_ledger, self.healer.notes, store, hold_bytes=max(1, ingest_bytes // 4), patience_s=patience_s)
         self.ledger = Ledger(to_ledger, store, self.nodes)
         self.graph = Graph(
             "server",
-            [self.ingest, self.original, self.router, self.writer, self.ledger, self.live],
+            [self.ingest, self.original, self.router, self.writer, self.ledger, self.healer, self.live],
             [
                 Edge(arrived, "ingest", "router"),
                 Edge(arrived, "original", "router"),
                 Edge(to_store, "router", "writer"),
+                Edge(self.healer.notes, "writer", "healer"),
                 Edge(to_live, "router", "live"),
                 Edge(to_ledger, "writer", "ledger"),
             ],

@@ -20,6 +20,12 @@ def samples(server: Server, crashes: Mapping[str, int]) -> Iterator[Sample]:
     retried = sum(node.retried_batches for node in status.nodes)
     yield counter("infrasight_batches_retried_total", "Batches that nodes were asked to send again.", retried)
     yield gauge("infrasight_subscribers", "Live views that are open.", status.subscribers)
+    healer = server.healer
+    yield gauge("infrasight_unhealed_containers", "Containers that are not known yet and of which rows are stored.", healer.waiting)
+    yield counter("infrasight_healed_containers_total", "Containers whose rows were completed once they were known.", healer.healed)
+    yield counter("infrasight_unhealed_given_up_total", "Containers that nobody told of in time.", healer.given_up)
+    yield counter("infrasight_unhealed_forgotten_total", "Containers forgotten for want of room, until the next start.", healer.forgotten)
+    yield counter("infrasight_healing_failures_total", "Times that the store failed to heal rows.", healer.failures)
     for kind in status.kinds:
         yield counter("infrasight_rows_stored_total", "Rows stored.", kind.rows, kind=kind.name)
         yield counter("infrasight_batches_stored_total", "Batches stored.", kind.batches, kind=kind.name)

@@ -11,6 +11,7 @@ from infrasight.actors import Actor, Mailbox
 from infrasight.errors import InvalidBatch, MailboxClosed, StoreError
 from infrasight.schema.events.dead_letter import DEAD_LETTER
 from infrasight.server.dead_letters import Letter, as_rows
+from infrasight.server.healer import Note, note
 from infrasight.server.joining import Group, Joiner
 from infrasight.server.ledger import Entry, entry_of
 from infrasight.server.session import Delivery
@@ -36,6 +37,7 @@ class Writer(Actor):
         self,
         inbox: Mailbox[Delivery],
         ledger: Mailbox[Entry],
+        notes: Mailbox[Note],
         store: Store,
         *,
         hold_bytes: int = 16 << 20,
@@ -43,9 +45,10 @@ class Writer(Actor):
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`hold_bytes` bounds what is taken out of the inbox to find what can be stored together; `ledger` never makes it wait."""
+        """`hold_bytes` bounds what is taken out of the inbox to find what can be stored together. `ledger` and `notes` (for the healer) are told of
+        what was stored, and never make it wait."""
         self._joiner = Joiner(inbox, hold_bytes)
-        self._ledger = ledger
+        self._ledger, self._notes = ledger, notes
         self._store = store
         self._patience_s = patience_s
         self._sleep, self._clock = sleep, clock
@@ -87,8 +90,15 @@ class Writer(Actor):
                 delivery.settle(self.problem, max(1, int(1000 * (self._again_at_s - self._clock()))))
                 continue
             delivery.settle(problem)
-            if not problem and (entry := entry_of(delivery, time.time_ns())):
-                self._ledger.put_nowait(entry)
+            if not problem:
+                self._tell_of(delivery)
+
+    def _tell_of(self, delivery: Delivery) -> None:
+        """It is stored."""
+        if (entry := entry_of(delivery, time.time_ns())) is not None:
+            self._ledger.put_nowait(entry)
+        if (noted := note(delivery.kind, delivery.batch)) is not None:
+            self._notes.put_nowait(noted)
 
     async def _bury(self, delivery: Delivery, problem: str) -> bool:
         """What never will be stored goes among the dead letters. Whether that worked; if not even they take it, there is nothing left to be done."""

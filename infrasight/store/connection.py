@@ -10,6 +10,7 @@ import asyncio
 import logging
 import struct
 from collections.abc import Coroutine, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -42,8 +43,9 @@ class Connection:
     StoreUnavailable (no server answers); which of them, of an insert, says nothing about whether the rows are in.
     """
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
+    def __init__(self, address: Address, settings: Mapping[str, str] = MappingProxyType({})) -> None:
+        """`settings` go with each statement but an INSERT."""
+        self._address, self._settings = address, settings
         self._first = 0
         """The host that answered last, which is asked first."""
         self._protocol: Protocol | None = None
@@ -107,7 +109,7 @@ class Connection:
 
     async def _rows(self, sql: str) -> list[list[str]]:
         protocol = await self._connected()
-        await _begin(protocol, sql, {})
+        await _begin(protocol, sql, self._settings)
         return [list(row) async for packet in protocol.packet_generator() for row in packet.block.get_rows()]
 
     async def _insert(self, sql: str, settings: Mapping[str, str], batch: pa.RecordBatch) -> None:

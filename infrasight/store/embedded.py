@@ -16,7 +16,7 @@ from infrasight.store.engine import Session
 from infrasight.store.repair import repair
 from infrasight.store.session import EngineError
 from infrasight.store.session import Session as AnySession
-from infrasight.store.settings import ENGINE_XML, USERS_XML, WRITER_SESSION
+from infrasight.store.settings import ENGINE_XML, HEALER_SESSION, USERS_XML, WRITER_SESSION
 from infrasight.store.tables import migrate
 from infrasight.store.threads import ThreadedStore
 
@@ -32,6 +32,7 @@ class EmbeddedStore(ThreadedStore):
         self._control: Session | None = None
         self._writer: Session | None = None
         self._own_session: Session | None = None
+        self._mender: Session | None = None
 
     def _connect(self) -> Session:
         return Session(self._directory.data, self._directory.path / "engine.xml")
@@ -76,13 +77,19 @@ class EmbeddedStore(ThreadedStore):
                 self._writer = None
             raise
 
+    def _healer(self) -> Session:
+        if self._mender is None:
+            self._mender = self._connect()
+            self._mender.execute(HEALER_SESSION)
+        return self._mender
+
     def _kill(self, session: AnySession, mark: str) -> None:
         if self._control is not None:
             self._control.execute(f"KILL QUERY WHERE Settings['log_comment'] = '{mark}' ASYNC")
 
     def _release(self) -> None:
-        for session in (self._writer, self._own_session, self._control):
+        for session in (self._writer, self._own_session, self._mender, self._control):
             if session is not None:
                 session.close()
-        self._writer = self._own_session = self._control = None
+        self._writer = self._own_session = self._mender = self._control = None
         self._directory.give_back()

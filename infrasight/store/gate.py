@@ -44,8 +44,8 @@ _SPECIAL = {
 }
 _SYSTEM_TABLES = words(
     """
-    one numbers numbers_mt zeros zeros_mt columns tables databases parts parts_columns merges functions table_functions formats settings errors
-    events metrics data_type_families time_zones keywords build_options processes
+    one numbers numbers_mt zeros zeros_mt columns tables databases parts parts_columns merges mutations functions table_functions formats settings
+    errors events metrics data_type_families time_zones keywords build_options processes
     """
 )
 _DATABASES = frozenset({DATABASE, "audit", "information_schema", "INFORMATION_SCHEMA"})

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+ContainerKey = tuple[bytes, bytes]
+"""A node's name, and a container's id there."""
+
 
 @dataclass(frozen=True)
 class QueryLimits:
@@ -50,7 +53,7 @@ class Store(abc.ABC):
     | the same token again? | the batch is there once, also after a crash of this process at any moment and a restart |
     | how long are tokens kept? | the last 10,000 inserts of a table; of a batch that is said to be doubtful, for as long as its rows |
     | what survives a crash? | of this process: all that was acknowledged. Of the machine: not the last seconds (no fsync per batch) |
-    | who waits for whom?   | inserts run one at a time; queries neither block them nor each other |
+    | who waits for whom?   | inserts run one at a time; neither queries nor healing block them or each other |
 
     Of a server, tokens and what survives its crash are as its tables' engine has them (docs/STORE.md).
     """
@@ -89,6 +92,16 @@ class Store(abc.ABC):
     async def roll_up(self) -> None:
         """Sum up what can be by now: to be called every minute or so. Inserts wait meanwhile. Raises StoreUnavailable (call again)."""
         return
+
+    @abc.abstractmethod
+    async def heal(self, kind: str, containers: Collection[ContainerKey], since_ns: int, until_ns: int) -> bool:
+        """Have what the table `container` says of these put into rows of `kind` that were stored before it was known (`identity` is `pending` or
+        `path`) and happened in this time, ns since the epoch; of those of which it says nothing, `identity` becomes `path`. `kind` is one with the
+        columns that say who did it.
+
+        Begun, not done, when this returns: it goes on beside inserts and queries, which see each part as before or as after, and after a restart.
+        False when the one before is still going on in that table. Asking twice does no harm. Raises StoreUnavailable.
+        """
 
     @abc.abstractmethod
     async def close(self) -> None:

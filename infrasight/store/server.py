@@ -15,7 +15,7 @@ from infrasight.store.connection import Connection
 from infrasight.store.http import Session
 from infrasight.store.session import Rows
 from infrasight.store.session import Session as AnySession
-from infrasight.store.settings import SERVER_INSERT
+from infrasight.store.settings import SERVER_HEALER, SERVER_INSERT
 from infrasight.store.tables import migrate
 from infrasight.store.threads import ThreadedStore
 
@@ -32,7 +32,7 @@ class ServerStore(ThreadedStore):
     def __init__(self, address: Address, retention: Retention) -> None:
         super().__init__(str(address), retention, shared=True)
         self._address = address
-        self._connection = Connection(address)
+        self._connection, self._mender = Connection(address), Connection(address, SERVER_HEALER)
 
     def _connect(self) -> Session:
         return Session(self._address)
@@ -53,20 +53,28 @@ class ServerStore(ThreadedStore):
     def _ask(self, sql: str) -> list[list[str]]:
         return self._connection.rows(sql)
 
+    def _healer(self) -> Connection:
+        return self._mender
+
     def _kill(self, session: AnySession, mark: str) -> None:
         if isinstance(session, Session):
             session.kill()
 
     def _close(self) -> None:
-        hurry = threading.Timer(CLOSE_S, self._connection.abort)
+        hurry = threading.Timer(CLOSE_S, self._abort)
         hurry.start()
         try:
             super()._close()
         finally:
             hurry.cancel()
 
+    def _abort(self) -> None:
+        self._connection.abort()
+        self._mender.abort()
+
     def _release(self) -> None:
         self._connection.close()
+        self._mender.close()
 
 
 def _check_version(server: Rows) -> None:

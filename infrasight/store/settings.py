@@ -55,6 +55,9 @@ WRITER_SESSION = (
 )
 """One batch is one block and so one part: never split, never collected with others."""
 
+HEALER_SESSION = "SET ROLE writer; SET max_query_size = 16777216, mutations_sync = 0"
+"""A mutation names each container a dozen times."""
+
 SERVER_INSERT = {
     "async_insert": "0",
     "insert_deduplicate": "1",
@@ -64,6 +67,9 @@ SERVER_INSERT = {
     "distributed_foreground_insert": "1",
 }
 """The same for an insert into a server; threads and roles are its own affair. Into a cluster, it is stored when it is answered."""
+
+SERVER_HEALER = {"max_query_size": "16777216", "mutations_sync": "0", "allow_nondeterministic_mutations": "1"}
+"""Of the connection that heals: replicated tables take a subquery for something that may change, and in each replica it finds the same rows."""
 
 SERVER_QUERY = {
     "result_overflow_mode": "throw",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,9 @@ import pyarrow as pa
 from infrasight.errors import QueryFailed, QueryRefused, StoreUnavailable
 from infrasight.schema.retention import Retention
 from infrasight.store import batches as shapes
-from infrasight.store import joining
+from infrasight.store import healing, joining
 from infrasight.store.gate import Gate
-from infrasight.store.interface import QueryLimits, Store, StoreStatistics
+from infrasight.store.interface import ContainerKey, QueryLimits, Store, StoreStatistics
 from infrasight.store.reading import Reading
 from infrasight.store.rolling import Rolling
 from infrasight.store.session import EngineError, Rows, Session
@@ -29,7 +30,8 @@ MAX_QUERIES = 16
 
 
 class ThreadedStore(Store):
-    """Threads: one that inserts, a few that read, one that opens, kills and closes. An engine fills in the methods below, all of which block."""
+    """Threads: one that inserts, a few that read, one that heals, one that opens, kills and closes. An engine fills in the methods below, which all
+    block."""
 
     def __init__(self, name: str, retention: Retention, *, shared: bool) -> None:
         """`name` says in errors which store it is; `shared`, whether others may store into the same tables."""
@@ -39,6 +41,7 @@ class ThreadedStore(Store):
         self._statistics = StoreStatistics()
         self._inserting = ThreadPoolExecutor(1, "store-insert")
         self._reading = ThreadPoolExecutor(4, "store-read")
+        self._healing = ThreadPoolExecutor(1, "store-heal")
         self._managing = ThreadPoolExecutor(1, "store-manage")
         self._readings: set[Reading] = set()
         self._gate: Gate | None = None
@@ -61,6 +64,10 @@ class ThreadedStore(Store):
     @abc.abstractmethod
     def _ask(self, sql: str) -> list[list[str]]:
         """The result of a query of ours, asked where `_write` writes. Raises EngineError, StoreError."""
+
+    @abc.abstractmethod
+    def _healer(self) -> Rows:
+        """Where rows are healed; the same as long as it works. Raises EngineError, StoreError."""
 
     @abc.abstractmethod
     def _connect(self) -> Session:
@@ -118,11 +125,16 @@ class ThreadedStore(Store):
             if reading in self._readings:  # else close() has ended it
                 await self._in(self._managing, lambda: self._finish(reading))
 
+    async def heal(self, kind: str, containers: Collection[ContainerKey], since_ns: int, until_ns: int) -> bool:
+        self._check_open()
+        return await self._in(self._healing, lambda: self._heal(kind, containers, since_ns, until_ns))
+
     async def close(self) -> None:
         self._is_open = False
         if not self._closed:
             self._closed = True
             self._inserting.shutdown(wait=False)
+            self._healing.shutdown(wait=False)
             await self._in(self._managing, self._close)
         await asyncio.to_thread(self._managing.shutdown)
 
@@ -158,13 +170,23 @@ class ThreadedStore(Store):
             asked = {token: batch for token, batch in batches.items() if token in doubtful}
             there = joining.present(self._ask(joining.question(kind, asked))) if asked else ()
             if incoming := joining.joined(batches, there):
-                rows, token = incoming
-                stored_s = self._rolling.stamp(kind, time.time()) if self._rolling else 0
-                self._write(kind, shapes.as_stored(kind, rows, stored_s), token)
+                self._put(kind, *incoming)
+                self._see_to(kind, asked)
         except EngineError as error:
             raise StoreUnavailable(f"store {self._name}: {error}") from error
         finally:
             self._statistics.insert_s += time.monotonic() - started
+
+    def _put(self, kind: str, rows: pa.RecordBatch, token: str) -> None:
+        stored_s = self._rolling.stamp(kind, time.time()) if self._rolling else 0
+        self._write(kind, shapes.as_stored(kind, rows, stored_s), token)
+
+    def _see_to(self, kind: str, asked: Mapping[str, pa.RecordBatch]) -> None:
+        """That what was tried before is there now. ClickHouse may have noted the token of an attempt that failed, and then takes the next one for a
+        duplicate: what it left out goes in under another token."""
+        if asked and (missing := joining.joined(asked, joining.present(self._ask(joining.question(kind, asked))))):
+            rows, token = missing
+            self._put(kind, rows, f"{token}:{secrets.token_hex(8)}")
 
     def _roll_up(self) -> None:
         """Where inserts run, so that none of ours is under way."""
@@ -179,6 +201,20 @@ class ThreadedStore(Store):
             except EngineError as error:
                 raise StoreUnavailable(f"store {self._name}: {error}") from error
 
+    def _heal(self, kind: str, containers: Collection[ContainerKey], since_ns: int, until_ns: int) -> bool:
+        try:
+            healer = self._healer()
+            for mutation, reason in healer.rows(healing.unfinished(kind)):
+                if not reason:
+                    return False
+                healer.execute(healing.kill(kind, mutation))
+                said = bytes.fromhex(reason).decode(errors="replace")
+                raise EngineError(said)
+            healer.execute(healing.statement(kind, containers, since_ns, until_ns))
+        except EngineError as error:
+            raise StoreUnavailable(f"store {self._name}: rows of {kind} are not healed: {error}") from error
+        return True
+
     def _finish(self, reading: Reading) -> None:
         if reading in self._readings:
             self._readings.remove(reading)
@@ -190,6 +226,6 @@ class ThreadedStore(Store):
     def _close(self) -> None:
         for reading in list(self._readings):
             self._finish(reading)
-        self._inserting.shutdown()
-        self._reading.shutdown()
+        for threads in (self._inserting, self._healing, self._reading):
+            threads.shutdown()
         self._release()

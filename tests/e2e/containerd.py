@@ -25,6 +25,8 @@ PAUSE = "docker.io/library/infrasight-pause:1"
 NAMESPACE = "infrasight-test"
 """Where the image is too, besides `default`."""
 APPLETS = ("sh", "true", "sleep", "cat")
+PASSWD, GROUP = b"captain:x:0:0::/:/bin/sh\n", b"bridge:x:0:\n"
+"""Who there is in the image: the host has other names for them."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _CONFIG = """version = 2
 root = "{0}/root"
@@ -66,7 +68,7 @@ def image(name: str = IMAGE, *command: str) -> bytes:
         return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(content), **more}
 
     busybox = Path(shutil.which("busybox") or "/bin/busybox").read_bytes()
-    layer = described("layer.v1.tar", _tar({f"bin/{applet}": busybox for applet in APPLETS}))
+    layer = described("layer.v1.tar", _tar({f"bin/{applet}": busybox for applet in APPLETS} | {"etc/passwd": PASSWD, "etc/group": GROUP}))
     what = {"architecture": _ARCHITECTURES[platform.machine()], "os": "linux", "config": {"Env": ["PATH=/bin"], "Entrypoint": list(command)}}
     config = described("config.v1+json", json.dumps(what | {"rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}}).encode())
     manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": [layer]}
@@ -135,3 +137,7 @@ class Containerd:
         """Run a shell script in a new container, to its end; it has to succeed."""
         done = self._ctr("--namespace", namespace, "run", "--rm", *options, IMAGE, name, "sh", "-c", script, check=False)
         assert done.returncode == 0, done.stderr.decode(errors="replace")
+
+    def signal(self, name: str, signal: str) -> None:
+        """Send a signal to the first process of a container."""
+        self._ctr("task", "kill", "--signal", signal, name)

@@ -40,6 +40,22 @@ def test_fork_exec_exit(tap: Tap) -> None:
     assert tap.one("execve", pid=child.pid)["start_ns"] == fork["start_ns"]
 
 
+def test_mount_namespaces(tap: Tap) -> None:
+    """That of the parent, and after unshare one's own."""
+    with subprocess.Popen(["unshare", "--mount", "/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(b"x")
+        child.stdin.flush()
+        assert child.stdout.read(1) == b"x"
+        theirs = os.stat(f"/proc/{child.pid}/ns/mnt").st_ino
+        child.stdin.close()
+    ours = os.stat("/proc/self/ns/mnt").st_ino
+    assert theirs != ours
+    told = [(each["action"], each["mount_ns"]) for each in life(tap, child.pid) if each["action"] in (FORK, EXEC)]
+    assert told == [(FORK, ours), (EXEC, ours), (EXEC, theirs)]
+
+
 @pytest.mark.parametrize("code", [0, 1, 7, 255])
 def test_exit_codes(tap: Tap, code: int) -> None:
     child = subprocess.Popen(["/bin/sh", "-c", f"exit {code}"])

@@ -83,6 +83,7 @@ def life(
     cwd: bytes = b"",
     cwd_key: int = 0,
     cut: int = 0,
+    mount_ns: int = 0,
 ) -> Records:
     """One `process` record; starts are in ticks, `file` and `cwd` paths."""
     return make(
@@ -107,4 +108,5 @@ def life(
         cwd=[names(cwd)],
         cwd_key=cwd_key,
         cut=cut,
+        mount_ns=mount_ns,
     )

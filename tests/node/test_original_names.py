@@ -50,7 +50,7 @@ async def test_dashboards_of_the_original_find_its_metrics() -> None:
 
 def test_an_original_agent_s_command_line_and_variables_are_understood() -> None:
     settings = read(["--tracer=execve,open,syscallfreq", "--server-addr=10.0.0.1", "--server-port=8080", "--prometheus-port", "9095"], {})
-    assert (settings.traced, settings.server_addr, settings.server_port) == (("execve", "open", "syscall_freq"), "10.0.0.1", 8080)
+    assert (settings.traced, settings.servers) == (("execve", "open", "syscall_freq"), (("10.0.0.1", 8080),))
     assert settings.prometheus_port == 9095
     environ = {"TRACER": "accept, resource", "SERVER_ADDR": "collector", "SERVER_PORT": "8080", "NODE_NAME": "CASA", "PROMETHEUS_PORT": "9095"}
     settings = read([], environ)

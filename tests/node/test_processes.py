@@ -357,3 +357,24 @@ def test_the_real_proc() -> None:
     assert me.lineage
     assert me.exe == os.fsencode(os.readlink("/proc/self/exe"))
     assert me.parent_id in table._table
+
+
+def test_mount_namespaces_are_those_last_told(proc: Proc) -> None:
+    """0 for the table's own; a child has its parent's number itself, of which there are few."""
+    for pid in ("self", "7", "8"):
+        (proc.path / pid / "ns").mkdir(parents=True)
+        (proc.path / pid / "ns/mnt").touch()
+    own, other = (os.stat(proc.path / pid / "ns/mnt").st_ino for pid in ("self", "7"))
+    os.remove(proc.path / "8/ns/mnt")
+    os.link(proc.path / "self/ns/mnt", proc.path / "8/ns/mnt")
+    for pid in (7, 8):
+        proc.add(pid, 1, pid, b"before")
+    table = Processes(IDENTITY, proc.path)
+    table.prime()
+    assert [found(table, pid, pid).mount_ns for pid in (7, 8)] == [other, 0]
+    apply(table, life(FORK, 20, 20, ppid=7, parent_start=7, mount_ns=other), life(FORK, 21, 21, ppid=7, parent_start=7, mount_ns=2**32 - 1))
+    assert found(table, 20, 20).mount_ns is found(table, 7, 7).mount_ns
+    assert found(table, 21, 21).mount_ns == 2**32 - 1
+    apply(table, life(EXEC, 20, 20, mount_ns=own), life(CWD, 21, 21, mount_ns=own + 5), life(EXIT, 21, 21, mount_ns=0))
+    assert [found(table, pid, pid).mount_ns for pid in (20, 21)] == [0, own + 5]
+    assert table.inside() == {other: 7}

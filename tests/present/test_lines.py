@@ -69,6 +69,9 @@ ROWS: dict[str, dict[str, Any]] = {
     | {"ret": 40, "action": "query", "name": "example.org", "qtype": "A", "id": 7, "rcode": "", "addresses": [], "bytes": 40, "fd": 3}
     | {"daddr": "10.0.0.53", "dport": 53, "saddr": "10.0.0.1", "sport": 40000},
     "dup": WHO | ENDS | {"ret": 0, "old_fd": 3},
+    "container": {"ts": NOW, "node": "box", "container_id": "0a", "container_runtime": "docker", "pod_uid": "", "container_name": "web"}
+    | {"image": "nginx:1", "image_digest": "", "container_labels": [], "container_created": NOW, "privileged": False}
+    | {"pod_name": "", "pod_namespace": "", "state": "learned"},
     "loss": {"ts": NOW, "node": "box", "since": NOW - 1, "probe": "open", "reason": "ring_full", "count": 7},
 }
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -175,6 +178,8 @@ def gist_of(kind: str, **changed: object) -> str:
         ("dup", UNIX, r"unix stream socket 3 with /run/\e]0; as fd 0"),
         ("dup", {"family": "netlink", "protocol": "0", "daddr": ""}, "netlink 0 socket 3 as fd 0"),
         ("loss", {}, "7 open events lost (ring_full)"),
+        ("container", {}, "0a learned web from nginx:1"),
+        ("container", {"pod_name": "a\n", "pod_namespace": "shop", "state": "ended"}, r"0a ended web of shop/a\n from nginx:1"),
     ],
 )
 def test_the_gist(kind: str, changed: dict[str, object], shown: str) -> None:

@@ -10,7 +10,7 @@ from infrasight.schema import KINDS, LOSS_REASONS, NODE_LOSS_REASONS, PROBES, SH
 from infrasight.schema.columns import Buffer, Length, Source
 from infrasight.schema.kinds import BUFFERS, records_of
 from infrasight.schema.layout import CTYPES, layouts
-from infrasight.schema.parts import CALL, HEAD, INTERVAL, WHO
+from infrasight.schema.parts import CALL, HEAD, INTERVAL, TOLD, WHO
 
 SHARED = {column.name for column in (*WHO, *CALL)}
 ALL = pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
@@ -21,7 +21,7 @@ def test_kinds_have_numbers_and_names_of_their_own() -> None:
     released = {"execve": 1, "open": 2, "connect": 3, "process": 4, "loss": 5, "chmod": 6, "ptrace": 7, "mount": 8, "umount": 9}
     assert {name: kind.number for name, kind in KINDS.items() if name in released} == released
     assert set(PROBES) == {name for name, kind in KINDS.items() if kind.origin == "kernel"}
-    assert set(SHIPPED) == {*PROBES, "loss"}
+    assert set(SHIPPED) == {*PROBES, "loss", "container"}
     made_by_server = {name: kind.number for name, kind in KINDS.items() if kind.origin == "server"}
     assert made_by_server == {"batches": 101, "nodes": 102, "alerts": 103, "scores": 104, "dead_letter": 105}
     assert all(name == kind.name for name, kind in KINDS.items())
@@ -123,6 +123,10 @@ def test_names_of_the_other_kinds() -> None:
     assert [column.name for column in KINDS["loss"].columns] == ["ts", "node", "since", "probe", "reason", "count"]
     assert not LOSS_REASONS.keys() & NODE_LOSS_REASONS.keys()
     assert tuple(NODE_LOSS_REASONS) == ("killed", "spool_full", "spool_expired", "spool_damaged")
+    told = [name for name in (column.name for column in WHO) if name in TOLD]
+    who = ["ts", "node", "container_id", "container_runtime", "pod_uid", "container_started"]
+    assert sorted(column.name for column in KINDS["container"].columns) == sorted([*who, *told, "state"])
+    assert len(told) == len(TOLD)
     assert tuple(LOSS_REASONS) == ("ring_full", "inflight_full", "accounts_full", "throttled", "repeated")
 
 

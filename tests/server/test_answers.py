@@ -36,6 +36,7 @@ async def test_status_tells_it_all(running: Running) -> None:
         ("ingest", "router"): 3,
         ("original", "router"): 3,  # the same mailbox
         ("router", "writer"): 3,
+        ("writer", "healer"): 0,
         ("router", "live"): 2,
         ("writer", "ledger"): 2,
     }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,8 @@ class Desk:
         self.put_off: list[tuple[str, str, int]] = []
         self.now_s = 0.0
         self._put(range(deliveries))
-        self.writer = Writer(self.inbox, Mailbox("ledger", limit=100), self.store, sleep=self._sleep, clock=lambda: self.now_s, **more)
+        self.told: Any = Mailbox("ledger", limit=100), Mailbox("notes", limit=100)
+        self.writer = Writer(self.inbox, *self.told, self.store, sleep=self._sleep, clock=lambda: self.now_s, **more)
 
     def _put(self, numbers: Iterable[int]) -> None:
         for number in numbers:

@@ -5,5 +5,6 @@
     containment.py   the container that the path of a cgroup tells of
     inquirer.py      has the runtimes tell of their containers
     table.py         what they told
+    inventory.py     the same as rows of the table `container`
     columns.py       the columns of all that
 """

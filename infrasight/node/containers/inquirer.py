@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from infrasight.actors import Actor
+from infrasight.actors import Actor, Mailbox
 from infrasight.errors import WireError
 from infrasight.node.containers.cgroups import Cgroups
 from infrasight.node.containers.containment import Container, container_of
+from infrasight.node.containers.inventory import owned, row
 from infrasight.node.containers.table import Containers, Shelf
+from infrasight.node.delivery.tally import Tally
+from infrasight.node.flow import Batch
 from infrasight.runtimes import USUAL, Facts, Key, Place, Runtime, Socket, Unknown
+from infrasight.schema.events.container import CONTAINER, ENDED, LEARNED
 
 log = logging.getLogger("infrasight.node")
 
@@ -27,8 +32,8 @@ ANSWER_EVERY_S = 10.0
 
 
 class Inquirer(Actor):
-    """A source that sends nothing: what it hears goes into a table. A runtime that is not there, hangs or talks rubbish is tried again, and never
-    waited for."""
+    """A source: what it hears goes into a table, for the enricher, and what is news is sent on as a row. A runtime that is not there, hangs or talks
+    rubbish is tried again, and never waited for."""
 
     name = "inquirer"
 
@@ -36,13 +41,17 @@ class Inquirer(Actor):
         self,
         containers: Containers,
         cgroups: Cgroups,
+        outbox: Mailbox[Batch],
         places: Sequence[Place] = USUAL,
         *,
         users: Callable[[], list[Place]] | None = None,
         node: str = "",
+        tally: Tally | None = None,
         answer_within_s: float = 5.0,
     ) -> None:
-        """`users` finds the places of users' own runtimes, which come and go; `node` is what Kubernetes calls this machine."""
+        """`users` finds the places of users' own runtimes, which come and go; `node` is what Kubernetes calls this machine; rows are counted in
+        `tally`."""
+        self._outbox, self._tally = outbox, tally or Tally()
         self._containers, self._cgroups, self._node, self._answer_within_s = containers, cgroups, node, answer_within_s
         self._places, self._users = {str(place.socket): place for place in places}, users
         self._stopping = asyncio.Event()
@@ -140,14 +149,16 @@ class Inquirer(Actor):
                 if news is None:
                     if not (realm and self.failures[name]):
                         log.warning("infrasight node: containers are told of by %s", name)
-                    shelf.there_are(there or ())
+                    for gone, what in shelf.there_are(there or ()):
+                        await self._tell(shelf, gone, what, ENDED, runtime)
                     there = None
                     self._telling[name] = runtime, realm
                     self._tell_of()
                     continue
                 key, facts = news
                 if facts is None:
-                    shelf.end(key)
+                    if (was := shelf.end(key)) is not None:
+                        await self._tell(shelf, key, was, ENDED, runtime)
                 elif isinstance(facts, Unknown):
                     self._containers.excuse(key.id)
                 else:
@@ -157,16 +168,24 @@ class Inquirer(Actor):
 
     async def _learn(self, shelf: Shelf, key: Key, facts: Facts, runtime: Runtime) -> None:
         """And where its cgroup has a name that does not tell, that it is this one's."""
-        shelf.learn(key, facts)
+        if shelf.learn(key, facts):
+            await self._tell(shelf, key, facts, LEARNED, runtime)
         named = container_of(facts.cgroup)
         if not facts.cgroup or (named.realm != shelf.realm and shelf.realm):
             return
         if (named.id, named.realm) == (key.id, shelf.realm) and named.space in (key.space, b""):
             return
-        container = Container(key.id, b"containerd" if b"containerd" in runtime.tells else b"", named.pod_uid, key.space, shelf.realm)
+        container = Container(key.id, _name(runtime), named.pod_uid, key.space, shelf.realm)
         self._cgroups.expect(facts.cgroup, container)
         for there in await asyncio.to_thread(self._cgroups.places, facts.cgroup):
             self._cgroups.belongs(there, container)
+
+    async def _tell(self, shelf: Shelf, key: Key, facts: Facts, state: bytes, runtime: Runtime) -> None:
+        """Have a row of it. Not of what a user's runtime says: rows that lack what a container is are completed by its id alone, and a user could
+        say anything of another's."""
+        if not shelf.realm:
+            self._tally.take(CONTAINER.name, 1)
+            await self._outbox.put(row(self._node.encode(), owned(key.id, facts, _name(runtime)), facts, state, time.time_ns()))
 
     def _seek(self, container: Container) -> None:
         for runtime, realm in self._telling.values():
@@ -184,3 +203,8 @@ class Inquirer(Actor):
         for runtime, realm in self._telling.values():
             told_of[realm] |= runtime.tells
         self._containers.are_told_of(told_of)
+
+
+def _name(runtime: Runtime) -> bytes:
+    """What paths of cgroups call it where they say so."""
+    return next(filter(None, sorted(runtime.tells)), b"")

@@ -43,9 +43,9 @@ class Shelf:
     def __len__(self) -> int:
         return self._count
 
-    def learn(self, key: Key, facts: Facts) -> None:
-        """What a container is, now."""
-        self._ended.pop(key, None)
+    def learn(self, key: Key, facts: Facts) -> bool:
+        """What a container is, now. Whether that is news."""
+        news = self._ended.pop(key, None) is not None or self._table.get(key.id, {}).get(key.space) != facts
         self._forget(key)
         self._table.setdefault(key.id, {})[key.space] = facts
         self._count, self._bytes = self._count + 1, self._bytes + facts.weight()
@@ -53,19 +53,21 @@ class Shelf:
             self._forget(next(iter(self._ended), None) or self._longest_not_asked_for())
             self.evictions += 1
         self._told()
+        return news
 
-    def end(self, key: Key) -> None:
-        """It is no more. Those that ended long ago are forgotten."""
-        if key.space in self._table.get(key.id, ()):
-            self._ended.setdefault(key, time.monotonic())
+    def end(self, key: Key) -> Facts | None:
+        """It is no more. What it was, if that was known and it had not ended before. Those that ended long ago are forgotten."""
+        facts = self._table.get(key.id, {}).get(key.space) if key not in self._ended else None
+        if facts is not None:
+            self._ended[key] = time.monotonic()
         while self._ended and next(iter(self._ended.values())) + ENDED_KEPT_S < time.monotonic():
             self._forget(next(iter(self._ended)))
+        return facts
 
-    def there_are(self, keys: Collection[Key]) -> None:
-        """These and no others: what ended while the runtime was not listened to is no more."""
-        for key in [Key(id, space) for id, spaces in self._table.items() for space in spaces]:
-            if key not in keys:
-                self.end(key)
+    def there_are(self, keys: Collection[Key]) -> list[tuple[Key, Facts]]:
+        """These and no others: what ended while the runtime was not listened to is no more, and what each of those was."""
+        gone = [Key(id, space) for id, spaces in self._table.items() for space in spaces if Key(id, space) not in keys]
+        return [(key, facts) for key in gone if (facts := self.end(key)) is not None]
 
     def find(self, id: bytes, space: bytes) -> Facts | None:
         """What is told of a container; where its namespace is not known, of the only one of this id."""

@@ -1,8 +1,23 @@
-"""Names of users and groups, from the host's /etc/passwd and /etc/group, read again when they change and never while an event waits."""
+"""Names of users and groups in the node's own mount namespace, from /etc/passwd and /etc/group, read again when they change and never while
+an event waits."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+
+def parsed(content: bytes, most: int | None = None, longest: int | None = None) -> dict[int, bytes]:
+    """Number -> name, from the content of such a file: of a number the first name, of all the first `most`, and of each `longest` bytes. What is
+    empty, or all digits and so looks like another's number, is no name."""
+    names: dict[int, bytes] = {}
+    for line in content.splitlines():
+        name, _, rest = line.partition(b":")
+        number = rest.partition(b":")[2].partition(b":")[0]
+        if number.isdigit() and len(number) <= 10 and name and not name.isdigit():
+            names.setdefault(int(number), name[:longest])
+            if len(names) == most:
+                break
+    return names
 
 
 class Names:
@@ -23,11 +38,7 @@ class Names:
             content = self._path.read_bytes()
         except OSError:
             return
-        self._stamp, self._names = stamp, {}
-        for line in content.splitlines():
-            fields = line.split(b":")
-            if len(fields) > 2 and fields[2].isdigit() and len(fields[2]) <= 10:
-                self._names.setdefault(int(fields[2]), fields[0])
+        self._stamp, self._names = stamp, parsed(content)
 
     def name(self, number: int) -> bytes:
         """The name, or the number in digits when it has none."""

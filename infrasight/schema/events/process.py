@@ -22,7 +22,7 @@ PROCESS = Kind(
         Field("action", "u32", "1 fork, 2 exec, 3 exit, 4 cwd, 5 cgroup, 6 cgroup gone"),
         Field("status", "u32", "wait status, on exit"),
         Field("cut", "u32", "1 `file` is not all, 2 `cwd` is not"),
-        Field("unused", "u32", ""),
+        Field("mount_ns", "u32", "inode number of the mount namespace; 0 when it has been left already"),
         Field("parent_comm", f"char[{COMM_LEN}]", "name of the parent process"),
     ),
     slots=(

@@ -9,9 +9,11 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from infrasight.actors import Mailbox
 from infrasight.node.containers import inquirer as module
 from infrasight.node.containers import table
 from infrasight.node.containers.cgroups import Cgroups
@@ -19,8 +21,10 @@ from infrasight.node.containers.containment import NOWHERE, Container
 from infrasight.node.containers.hierarchy import Hierarchy
 from infrasight.node.containers.inquirer import Inquirer
 from infrasight.node.containers.table import Containers
+from infrasight.node.flow import Batch
 from infrasight.runtimes import Place
 from infrasight.schema.events.process import CGROUP
+from infrasight.schema.parts import TOLD
 from tests.e2e.cri import Driver
 from tests.node.collector import until
 from tests.node.records import cgroup, together
@@ -39,11 +43,21 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_EVERY_S", 0.05)
 
 
+def outbox() -> Mailbox[Batch]:
+    return Mailbox("batches", limit=1 << 20)
+
+
+def sent(inquirer: Inquirer) -> list[dict[str, Any]]:
+    """The rows since the last time."""
+    return [row for batch in iter(inquirer._outbox.get_nowait, None) for row in batch.columns.to_pylist()]
+
+
 @asynccontextmanager
 async def asking(*sockets: Path) -> AsyncIterator[tuple[Inquirer, Containers]]:
     """One that runs; it has to end when it is asked to."""
     containers = Containers()
-    inquirer = Inquirer(containers, Cgroups(list), [Place(f"containerd:{socket}") for socket in sockets], answer_within_s=0.3)
+    places = [Place(f"containerd:{socket}") for socket in sockets]
+    inquirer = Inquirer(containers, Cgroups(list), outbox(), places, node="n", answer_within_s=0.3)
     running = asyncio.create_task(inquirer.run())
     try:
         yield inquirer, containers
@@ -120,7 +134,7 @@ async def test_a_users_own_runtime(tmp_path: Path, caplog: pytest.LogCaptureFixt
     fake.spaces["default"]["a"].spec.value = json.dumps({"linux": {"cgroupsPath": "/shop/a"}}).encode()
     fake.spaces["default"]["b"].spec.value = json.dumps({"linux": {"cgroupsPath": f"{USER}/shop/b"}}).encode()
     cgroups, containers = Cgroups(list), Containers()
-    inquirer = Inquirer(containers, cgroups, [], users=lambda: [Place(f"containerd:{socket}", 1000)] if socket.exists() else [])
+    inquirer = Inquirer(containers, cgroups, outbox(), [], users=lambda: [Place(f"containerd:{socket}", 1000)] if socket.exists() else [])
     running = asyncio.create_task(inquirer.run())
     theirs = Container(b"a", b"containerd", space=b"default", realm=b"1000")
     for _ in range(2):
@@ -129,6 +143,7 @@ async def test_a_users_own_runtime(tmp_path: Path, caplog: pytest.LogCaptureFixt
             await until(lambda: inquirer.connected.get(str(socket), False))
             assert containers.find(theirs) is not None
             assert containers.find(A) is None
+            assert sent(inquirer) == []
             assert [containers.awaited(Container(b"c", b"containerd", realm=realm)) for realm in (b"1000", b"")] == [True, False]
             socket.unlink()
             fake.end_streams()
@@ -147,7 +162,7 @@ async def test_a_users_own_runtime(tmp_path: Path, caplog: pytest.LogCaptureFixt
 async def test_somebody_elses_socket_in_a_users_directory_is_not_asked(tmp_path: Path) -> None:
     fake, socket = FakeContainerd(), tmp_path / "s"
     async with listening(fake, socket):
-        inquirer = Inquirer(Containers(), Cgroups(list), [], users=lambda: [Place(f"containerd:{socket}", 1000)])
+        inquirer = Inquirer(Containers(), Cgroups(list), outbox(), [], users=lambda: [Place(f"containerd:{socket}", 1000)])
         running = asyncio.create_task(inquirer.run())
         await asyncio.sleep(0.1)
         assert (inquirer.connected, fake.asked) == ({}, [])
@@ -160,7 +175,7 @@ async def test_who_is_sought(tmp_path: Path) -> None:
     fake = FakeCri()
     async with listening(fake, tmp_path / "s"):
         containers = Containers()
-        inquirer = Inquirer(containers, Cgroups(list), [Place(f"cri:{tmp_path / 's'}")], node="node-1")
+        inquirer = Inquirer(containers, Cgroups(list), outbox(), [Place(f"cri:{tmp_path / 's'}")], node="node-1")
         running = asyncio.create_task(inquirer.run())
         await until(lambda: inquirer.connected[str(tmp_path / "s")])
         with Driver(tmp_path / "s") as driver:
@@ -177,7 +192,7 @@ async def test_who_is_sought(tmp_path: Path) -> None:
 
 
 async def test_it_can_be_stopped_before_it_runs() -> None:
-    inquirer = Inquirer(Containers(), Cgroups(list), [])
+    inquirer = Inquirer(Containers(), Cgroups(list), outbox(), [], node="n")
     inquirer.stop()
     await asyncio.wait_for(inquirer.run(), 5)
 
@@ -192,7 +207,7 @@ async def test_a_cgroup_whose_name_does_not_tell(tmp_path: Path) -> None:
         fake.spaces["default"][id] = container(id)
         fake.spaces["default"][id].spec.value = json.dumps({"linux": {"cgroupsPath": path}}).encode()
     async with listening(fake, socket):
-        inquirer = Inquirer(containers, cgroups, [Place(f"containerd:{socket}")])
+        inquirer = Inquirer(containers, cgroups, outbox(), [Place(f"containerd:{socket}")], node="n")
         running = asyncio.create_task(inquirer.run())
         await until(lambda: inquirer.connected[str(socket)])
         inquirer.stop()
@@ -201,3 +216,48 @@ async def test_a_cgroup_whose_name_does_not_tell(tmp_path: Path) -> None:
     cgroups.apply(together(*(cgroup(CGROUP, id, path, parent=id - 1) for id, path in made.items())))
     found = [cgroups.find(id) for id in (there.stat().st_ino, 7, 8, 10)]
     assert found == [*(Container(id, b"containerd", space=b"default") for id in (b"old", b"new", b"new")), NOWHERE]
+
+
+async def test_what_is_news_is_sent_on_as_rows(tmp_path: Path) -> None:
+    """When a container is made, when it has become another, and when it ends; not when it is told of again."""
+    fake, socket = FakeContainerd(), tmp_path / "s"
+    fake.spaces["default"]["there"] = container("there")
+
+    def image(id: str) -> bytes:
+        facts = containers.find(Container(id.encode(), b"containerd"))
+        return facts.image if facts else b""
+
+    async with asking(socket) as (inquirer, containers), listening(fake, socket):
+        await until(lambda: inquirer.connected[str(socket)])
+        (row,) = sent(inquirer)
+        assert (row["node"], row["container_id"], row["container_runtime"], row["state"]) == (b"n", b"there", b"containerd", b"learned")
+        assert (row["container_name"], row["image"]) == (b"there", image("there"))
+        fake.end_streams()
+        await until(lambda: inquirer.failures[str(socket)] == 1)
+        await until(lambda: inquirer.connected[str(socket)])
+        fake.make(container("new"))
+        await until(lambda: bool(image("new")))
+        fake.spaces["default"]["new"].image = "another"
+        fake.make(fake.spaces["default"]["new"])
+        await until(lambda: image("new") == b"another")
+        fake.tell("/containers/delete", "new")
+        rows: list[dict[str, Any]] = []
+        await until(lambda: len(rows) == 3 or bool(rows.extend(sent(inquirer))))
+    told = [(row["container_id"], row["image"] == b"another", row["state"]) for row in rows]
+    assert told == [(b"new", False, b"learned"), (b"new", True, b"learned"), (b"new", True, b"ended")]
+    assert set(TOLD) < rows[0].keys()
+
+
+async def test_one_that_ended_while_nobody_listened(tmp_path: Path) -> None:
+    fake, socket = FakeContainerd(), tmp_path / "s"
+    for id in ("stays", "goes"):
+        fake.spaces["default"][id] = container(id)
+    async with listening(fake, socket), asking(socket) as (inquirer, _):
+        await until(lambda: inquirer.connected[str(socket)])
+        assert {row["state"] for row in sent(inquirer)} == {b"learned"}
+        del fake.spaces["default"]["goes"]
+        fake.end_streams()
+        await until(lambda: inquirer.failures[str(socket)] == 1)
+        rows: list[dict[str, Any]] = []
+        await until(lambda: bool(rows) or bool(rows.extend(sent(inquirer))))
+    assert [(row["container_id"], row["state"]) for row in rows] == [(b"goes", b"ended")]

@@ -33,8 +33,7 @@ def known(shelf: Shelf, ids: str) -> str:
 
 def test_what_is_told_is_found() -> None:
     table = Containers()
-    table.shelf("s").learn(Key(b"a"), named("one"))
-    table.shelf("s").learn(Key(b"a"), named("two"))
+    assert [table.shelf("s").learn(Key(b"a"), named(name)) for name in ("one", "one", "two")] == [True, False, True], "what is news"
     assert (table.find(A), table.find(B)) == (named("two"), None)
     assert (table.hits, table.misses, table.evictions, len(table)) == (1, 1, 0, 1)
 
@@ -59,10 +58,8 @@ def test_one_that_ended_is_remembered_for_a_while(monkeypatch: pytest.MonkeyPatc
     clock, told = Clock(monkeypatch), shelf()
     for id in (b"a", b"b", b"c"):
         told.learn(Key(id), Facts())
-    told.end(Key(b"a"))
-    told.end(Key(b"c"))
-    told.end(Key(b"never told of"))
-    told.learn(Key(b"c"), named("made again"))
+    assert [told.end(Key(id)) for id in (b"a", b"a", b"c", b"never told of")] == [Facts(), None, Facts(), None]
+    assert told.learn(Key(b"c"), named("made again"))
     clock.now += ENDED_KEPT_S - 1
     told.end(Key(b"b"))
     told.end(Key(b"a"))

@@ -18,6 +18,7 @@ __all__ = (
     "Chroot",
     "CollectorBase",
     "Connect",
+    "Container",
     "DeadLetter",
     "Dns",
     "Dup",
@@ -163,12 +164,12 @@ class Accept(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -293,7 +294,7 @@ class Accept(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -702,12 +703,12 @@ class Bind(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -832,7 +833,7 @@ class Bind(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -947,12 +948,12 @@ class Bpf(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -1077,7 +1078,7 @@ class Bpf(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -1167,12 +1168,12 @@ class Capset(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -1297,7 +1298,7 @@ class Capset(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -1387,12 +1388,12 @@ class Chmod(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -1517,7 +1518,7 @@ class Chmod(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -1617,12 +1618,12 @@ class Chroot(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -1747,7 +1748,7 @@ class Chroot(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -1842,12 +1843,12 @@ class Connect(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -1972,7 +1973,7 @@ class Connect(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -2052,6 +2053,96 @@ class Connect(betterproto2.Message):
 
 
 default_message_pool.register_message("infrasight.v1", "Connect", Connect)
+
+
+@dataclass(eq=False, repr=False)
+class Container(betterproto2.Message):
+    """
+    What a container is, as its runtime says: one row when the node learns of it, one when it has become another, and one when it ends. Those that there are when a node starts are told of again.
+    """
+
+    ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
+    """
+    When the node was told. (ns since the epoch, UTC)
+    """
+
+    node: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name of the node that it is on.
+    """
+
+    container_id: "str" = betterproto2.field(108, betterproto2.TYPE_STRING)
+    """
+    Its id, or name where there is no other.
+    """
+
+    container_runtime: "str" = betterproto2.field(109, betterproto2.TYPE_STRING)
+    """
+    What runs it: docker, containerd, podman and so on; empty when that is not known.
+    """
+
+    pod_uid: "str" = betterproto2.field(110, betterproto2.TYPE_STRING)
+    """
+    Uid of its Kubernetes pod; empty outside of one.
+    """
+
+    container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
+    """
+    When it was started, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    container_name: "str" = betterproto2.field(111, betterproto2.TYPE_STRING)
+    """
+    Name of that container, as its runtime says; of a Kubernetes container that in the pod.
+    """
+
+    image: "str" = betterproto2.field(112, betterproto2.TYPE_STRING)
+    """
+    The image that it was made of, as its runtime says.
+    """
+
+    image_digest: "str" = betterproto2.field(113, betterproto2.TYPE_STRING)
+    """
+    What the image's name stood for then: sha256:...
+    """
+
+    container_labels: "list[str]" = betterproto2.field(114, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Its labels and those of its pod, name=value each, in the order of their names; 64 at most. Of one that both have, its own.
+    """
+
+    container_created: "int" = betterproto2.field(115, betterproto2.TYPE_FIXED64)
+    """
+    When it was made, as its runtime says; 1970 when that is not known. (ns since the epoch, UTC)
+    """
+
+    privileged: "bool" = betterproto2.field(116, betterproto2.TYPE_BOOL)
+    """
+    Whether it may use all devices and has CAP_SYS_ADMIN, as with --privileged.
+    """
+
+    pod_name: "str" = betterproto2.field(117, betterproto2.TYPE_STRING)
+    """
+    Name of the pod.
+    """
+
+    pod_namespace: "str" = betterproto2.field(118, betterproto2.TYPE_STRING)
+    """
+    Kubernetes namespace of the pod.
+    """
+
+    workload: "str" = betterproto2.field(121, betterproto2.TYPE_STRING)
+    """
+    What owns the pod, by the labels that controllers set: Deployment/web, StatefulSet/db, DaemonSet/log, Job/x, CronJob/x, ReplicaSet/x, and Node/name for a static pod.
+    """
+
+    state: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    learned (this is what it is from now on) or ended.
+    """
+
+
+default_message_pool.register_message("infrasight.v1", "Container", Container)
 
 
 @dataclass(eq=False, repr=False)
@@ -2152,12 +2243,12 @@ class Dns(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -2282,7 +2373,7 @@ class Dns(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -2412,12 +2503,12 @@ class Dup(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -2542,7 +2633,7 @@ class Dup(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -2728,6 +2819,8 @@ class Event(betterproto2.Message):
 
     unshare: "Unshare | None" = betterproto2.field(51, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
 
+    container: "Container | None" = betterproto2.field(60, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
+
     batches: "Batches | None" = betterproto2.field(101, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
 
     nodes: "Nodes | None" = betterproto2.field(102, betterproto2.TYPE_MESSAGE, optional=True, group="kind")
@@ -2785,12 +2878,12 @@ class Execve(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -2915,7 +3008,7 @@ class Execve(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -3050,12 +3143,12 @@ class IoUringSetup(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -3180,7 +3273,7 @@ class IoUringSetup(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -3287,12 +3380,12 @@ class Link(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -3417,7 +3510,7 @@ class Link(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -3512,12 +3605,12 @@ class Listen(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -3642,7 +3735,7 @@ class Listen(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -3792,12 +3885,12 @@ class MemfdCreate(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -3922,7 +4015,7 @@ class MemfdCreate(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -4002,12 +4095,12 @@ class Mkdir(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -4132,7 +4225,7 @@ class Mkdir(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -4217,12 +4310,12 @@ class Mmap(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -4347,7 +4440,7 @@ class Mmap(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -4452,12 +4545,12 @@ class Module(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -4582,7 +4675,7 @@ class Module(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -4687,12 +4780,12 @@ class Mount(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -4817,7 +4910,7 @@ class Mount(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -4957,12 +5050,12 @@ class Mprotect(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -5087,7 +5180,7 @@ class Mprotect(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -5296,12 +5389,12 @@ class Open(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -5426,7 +5519,7 @@ class Open(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -5521,12 +5614,12 @@ class Process(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -5651,7 +5744,7 @@ class Process(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -5726,12 +5819,12 @@ class ProcessVm(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -5856,7 +5949,7 @@ class ProcessVm(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -5951,12 +6044,12 @@ class Ptrace(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -6081,7 +6174,7 @@ class Ptrace(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -6192,12 +6285,12 @@ class Rename(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -6322,7 +6415,7 @@ class Rename(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -6417,12 +6510,12 @@ class Resource(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -6547,7 +6640,7 @@ class Resource(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -6772,12 +6865,12 @@ class Setid(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -6902,7 +6995,7 @@ class Setid(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -7012,12 +7105,12 @@ class Setns(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -7142,7 +7235,7 @@ class Setns(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -7278,12 +7371,12 @@ class Socket(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -7408,7 +7501,7 @@ class Socket(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -7607,12 +7700,12 @@ class Symlink(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -7737,7 +7830,7 @@ class Symlink(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -7822,12 +7915,12 @@ class SyscallFreq(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -7952,7 +8045,7 @@ class SyscallFreq(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -8037,12 +8130,12 @@ class Umount(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -8167,7 +8260,7 @@ class Umount(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -8252,12 +8345,12 @@ class Unlink(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -8382,7 +8475,7 @@ class Unlink(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -8467,12 +8560,12 @@ class Unshare(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -8597,7 +8690,7 @@ class Unshare(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
@@ -8672,12 +8765,12 @@ class Userfaultfd(betterproto2.Message):
 
     user: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
     """
-    Name of the user, or the number when it has none.
+    Name of the user where the process is, or the number when it has none (docs/IDENTITY.md).
     """
 
     group: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
-    Name of the group, or the number when it has none.
+    Name of the group where the process is, or the number when it has none.
     """
 
     comm: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
@@ -8802,7 +8895,7 @@ class Userfaultfd(betterproto2.Message):
 
     identity: "str" = betterproto2.field(119, betterproto2.TYPE_STRING)
     """
-    How much is known of the container: complete; pending, when its runtime did not tell in time; path, when no runtime is there that could; empty outside of containers.
+    How much is known of the container: complete; pending, when its runtime has not told yet; path, when no runtime is there that could, or it has not told within an hour; empty outside of containers. Rows stored before it told become complete once it does (docs/IDENTITY.md).
     """
 
     container_started: "int" = betterproto2.field(120, betterproto2.TYPE_FIXED64)
