@@ -31,5 +31,9 @@ def _parts_go_as_a_whole(cluster: str, tables: Collection[str]) -> list[str]:
 
 
 STEPS = (
-    Step(2, "a day's rows expire as a whole; and have `stored`, without which rollups would miss what older code inserts", _parts_go_as_a_whole),
+    Step(
+        2,
+        "a day's rows expire as a whole; and have `stored` and `batch`: rollups would miss what older code inserts, and it might store a batch twice",
+        _parts_go_as_a_whole,
+    ),
 )

@@ -16,12 +16,15 @@ from infrasight.store import Retention, batches
 from infrasight.store.addresses import parse
 from infrasight.store.blocks import block
 from infrasight.store.engine import Session
+from infrasight.store.joining import mark
 from infrasight.store.rolling import MINUTE_S, Rolling
+from infrasight.store.settings import SERVER_INSERT
 from infrasight.store.tables import migrate
 from tests.store import samples
 from tests.store.engines import session
 
 CLUSTER = "it's-mine"
+MARK = mark("t")
 ONE_SHARD = """<tcp_port>9000</tcp_port><remote_servers><mine>
     <shard><replica><host>localhost</host><port>9000</port></replica></shard>
 </mine></remote_servers>"""
@@ -62,8 +65,8 @@ def test_what_the_ddl_makes_is_what_a_store_makes(own: Session) -> None:
 
 
 def insert(own: Session, kind: str, token: str, stored_s: int) -> None:
-    settings = "distributed_foreground_insert = 1, "
-    rows = block(samples.as_stored(kind, samples.batch(kind, 41), stored_s), batches.stored_types(kind))
+    settings = "".join(f"{name} = {value}, " for name, value in SERVER_INSERT.items())
+    rows = block(samples.as_stored(kind, samples.batch(kind, 41), stored_s, MARK), batches.stored_types(kind))
     own.insert(lambda file: batches.file_statement(kind, token, file).replace("SETTINGS ", "SETTINGS " + settings), rows)
 
 
@@ -78,7 +81,8 @@ def test_rows_go_through_the_distributed_table_once_and_into_the_rollups(own: Se
         for _ in range(2):
             insert(own, kind, "t", stored_s)
         for table in (kind, f"{kind}_local"):
-            assert own.rows(f"SELECT toString(count()) FROM {DATABASE}.`{table}`") == [["41"]]
+            found = f"SELECT toString(batch), toString(toUInt32(stored)), toString(count()) FROM {DATABASE}.`{table}` GROUP BY ALL"
+            assert own.rows(found) == [[str(MARK), str(stored_s), "41"]]
     assert own.rows(f"SELECT toString(uniqExact(length(ancestors))) FROM {DATABASE}.open") == [["5"]]
     for _ in range(2):
         for statement in rolling.statements(stored_s // MINUTE_S * MINUTE_S):
@@ -88,6 +92,17 @@ def test_rows_go_through_the_distributed_table_once_and_into_the_rollups(own: Se
             ((rows,),) = own.rows(f"SELECT toString(count()) FROM {DATABASE}.{name}_{grain}")
             assert int(rows) > 0
         assert own.rows(f"SELECT toString(sum(events)) FROM {DATABASE}.connections_{grain}") == [["41"]]
+
+
+def test_the_originals_tables_are_views_of_the_distributed_ones(own: Session) -> None:
+    server = OneServer(own)
+    migrate(server, Retention(), "mine")
+    for kind in ("open", "execve", "chmod"):
+        insert(own, kind, "t", 1_790_000_000)
+    assert own.rows("SELECT toString(count()) FROM audit.tracing_events") == [[str(3 * 41)]]
+    own.execute("CREATE OR REPLACE VIEW audit.mount_events AS SELECT 1 AS older COMMENT 'InfraSight view 0'")
+    (again,) = migrate(server, Retention(), "mine")
+    assert again.startswith("CREATE OR REPLACE VIEW audit.mount_events ON CLUSTER 'mine' (")
 
 
 def test_migrated_on_both_sides(own: Session) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from infrasight.errors import StoreIncompatible
-from infrasight.schema.ddl import DATABASE, SCHEMA_VERSION
+from infrasight.schema.ddl import DATABASE, SCHEMA_VERSION, STORED, own_columns
 from infrasight.schema.original import original_ddl
 from infrasight.schema.tables import TABLES, comment, ttl, views
 from infrasight.store import Keep, Retention, open_store
@@ -61,9 +62,20 @@ async def test_from_an_older_schema_with_all_rows(tmp_path: Path, version: int) 
     await store.open()
     for kind in ("open", "execve", "resource", "loss"):
         await store.insert(kind, samples.batch(kind, 7), "new")
-        assert await ask(store, f"SELECT count(), countIf(stored > 0) FROM {kind}") == f"{ROWS + 7}\t7"
+        assert await ask(store, f"SELECT count(), countIf(stored > 0), countIf(batch > 0) FROM {kind}") == f"{ROWS + 7}\t7\t7"
     await store.close()
     with session(tmp_path) as found:
+        is_as_new(found)
+
+
+def test_from_a_schema_1_that_had_marks_of_batches_already(tmp_path: Path) -> None:
+    """They came before `stored`, with no number of their own."""
+    older(tmp_path, 1)
+    with session(tmp_path) as found:
+        for (table,), column in itertools.product(found.rows(f"SELECT name FROM system.tables WHERE database = '{DATABASE}'"), own_columns()):
+            if column.name != STORED:
+                found.execute(f"ALTER TABLE {DATABASE}.`{table}` ADD COLUMN {column.ddl()}")
+        migrate(found)
         is_as_new(found)
 
 

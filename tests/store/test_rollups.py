@@ -124,6 +124,20 @@ async def test_done_in_part_it_is_done_again(store: Store, clock: Clock, monkeyp
     await agree(store)
 
 
+async def test_what_is_sent_again_in_other_company_counts_once(store: Store, clock: Clock) -> None:
+    """Whichever minute it is when it comes again."""
+    await fill(store, "a")
+    await fill(store, "b")
+    clock.now_s += LATER_S
+    await store.roll_up()
+    for kind in ("open", "connect", "resource", "process"):
+        await store.insert_joined(kind, {token: samples.batch(kind, 41) for token in "bca"}, doubtful={"a", "b"})
+    clock.now_s += LATER_S
+    await store.roll_up()
+    await agree(store)
+    assert await ask(store, "SELECT sum(events) FROM connections_1h") == str(3 * 41)
+
+
 async def test_only_the_hour_is_missing(store: Store, clock: Clock) -> None:
     """A kill between the insert into the minutes and what follows from it."""
     await fill(store, "a")
