@@ -1,6 +1,6 @@
 # `make run` and `make test` install what is missing first (deploy/setup.sh), quickly when nothing is.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test run test soak lint bench proto docs clean
+.PHONY: help setup setup-test run test soak lint bench fuzz proto docs clean
 
 # What the caller's shell says about Python must not reach ours.
 unexport PYTHONPATH PYTHONHOME PYTEST_ADDOPTS PYTEST_PLUGINS VIRTUAL_ENV
@@ -15,7 +15,7 @@ help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | \
 		while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
 	@echo
-	@echo '  ARGS="..." is passed on by run, test and bench. PYTHON=/path/to/python chooses another Python (3.11 to 3.13).'
+	@echo '  ARGS="..." is passed on by run, test, bench and fuzz. PYTHON=/path/to/python chooses another Python (3.11 to 3.13).'
 
 setup: ## install what `make run` needs
 	@deploy/setup.sh run
@@ -43,6 +43,10 @@ bench: setup-test ## measure, next to the peers
 
 proto: setup-test ## derive events.proto from the declarations and regenerate the wire code
 	@$(BIN)/python -m infrasight.wire.generate
+
+fuzz: setup-test ## fuzz what reads bytes of strangers, guided by coverage (ARGS="--minutes 10")
+	@$(BIN)/python -c "import atheris" 2>/dev/null || $(BIN)/pip install -q -e '.[fuzz]'
+	@exec $(BIN)/python -m tests.fuzz $(ARGS)
 
 docs: setup-test ## regenerate docs/EVENTS.md and the tables of docs/CLI.md from the declarations
 	@$(BIN)/python -m infrasight.schema.reference docs/EVENTS.md

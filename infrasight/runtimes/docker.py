@@ -109,7 +109,7 @@ class Docker:
             return b""
         digests = told.get("RepoDigests") if isinstance(told, dict) else None
         first = digests[0] if isinstance(digests, list) and digests else ""
-        return str(first).partition("@")[2].encode()
+        return str(first).partition("@")[2].encode(errors="replace")
 
     async def _get(self, path: str, **params: str) -> Any:
         with self._translated():

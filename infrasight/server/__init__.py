@@ -13,6 +13,7 @@ here: how bytes travel (wire/), how ClickHouse is spoken to (store/), what an ev
     dead_letters.py  rows for what never can be stored
     ingest.py     streams in, deliveries out
     original.py   the same for agents of the original InfraSight; translation.py makes batches of their events
+    budget.py     bytes that may be in use at a time
     router.py     a delivery to everyone who needs it
     writer.py     deliveries into the store, acknowledged afterwards; joining.py finds those that are stored together
     ledger.py     the tables that the server makes itself: batches, nodes

@@ -37,9 +37,9 @@ LEDGER_ENTRIES = 10_000
 class Server:
     """Everything in a server but its sockets and its store's life. `services` go to a GrpcServer, `graph` to a Supervisor."""
 
-    def __init__(self, store: Store, *, ingest_bytes: int = 64 << 20, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, store: Store, *, ingest_bytes: int = 64 << 20, decoding_bytes: int = 64 << 20, patience_s: float = PATIENCE_S) -> None:
         """`ingest_bytes` bounds what waits for the store: half of it before the router, a quarter behind, a quarter in the writer's hands;
-        `patience_s` how long it waits while the store fails."""
+        `decoding_bytes` what is being decoded before that; `patience_s` how long it waits while the store fails."""
         arrived: Mailbox[News] = _mailbox("ingest to router", ingest_bytes // 2, WhenFull.BLOCK)
         to_store: Mailbox[Delivery] = _mailbox("router to writer", ingest_bytes // 4, WhenFull.BLOCK)
         to_live: Mailbox[News] = _mailbox("router to live", LIVE_BYTES, WhenFull.DROP_OLDEST)
@@ -47,7 +47,7 @@ class Server:
         self.store = store
         self.nodes = Nodes()
         self.live = Live(to_live)
-        self.ingest = Ingest(arrived, self.nodes, self.live)
+        self.ingest = Ingest(arrived, self.nodes, self.live, decoding_bytes=decoding_bytes)
         self.original = Original(arrived, self.nodes)
         self.router = Router(arrived, to_store, to_live, wanted=self.live.wanted)
         self.healer = Healer(store)

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pyarrow as pa
 
 from infrasight import __version__
 from infrasight.actors import Actor, Mailbox
 from infrasight.errors import Disconnected, InvalidBatch, InvalidRequest
-from infrasight.schema import KINDS
 from infrasight.schema.events.dead_letter import DEAD_LETTER
+from infrasight.server.budget import Budget
 from infrasight.server.dead_letters import Letter, as_rows
 from infrasight.server.live import Live
 from infrasight.server.nodes import Nodes
 from infrasight.server.session import Delivery, Growing, News, Origin, Session, check_hello
 from infrasight.wire import Ack, AckVerdict, Attention, Batch, ShipRequest, ShipResponse, Welcome
-from infrasight.wire.codec import MAX_BATCH_BYTES, MAX_ROWS, decode, join
+from infrasight.wire.codec import MAX_BATCH_BYTES, MAX_ROWS, Claim, join, read, weigh
 from infrasight.wire.service import CollectorService, ServerStream
 
 log = logging.getLogger(__name__)
 Stream = ServerStream[ShipRequest, ShipResponse]
+MAX_STREAMS = 8
+"""Of one node. It has one; those of connections that broke end when that is noticed."""
+GROWING_BYTES = 256 << 20
+"""What batches that have begun and not ended hold in memory, of all streams together. Beyond it a stream that has more than its share ends."""
 _DECODED_AT_ONCE = 256 << 10
-"""Bytes of a payload that are decoded on the event loop (about 1 ms); longer ones go to a thread, and pyarrow releases the GIL."""
+"""Bytes, decompressed, that are decoded on the event loop (about 1 ms); more goes to a thread, and pyarrow releases the GIL."""
 
 
 class Ingest(CollectorService, Actor):
@@ -32,14 +39,16 @@ class Ingest(CollectorService, Actor):
     name = "ingest"
     max_message_bytes = MAX_BATCH_BYTES + (64 << 10)
 
-    def __init__(self, outbox: Mailbox[News], nodes: Nodes, live: Live) -> None:
-        """Nodes are told whether somebody watches `live`."""
+    def __init__(self, outbox: Mailbox[News], nodes: Nodes, live: Live, *, decoding_bytes: int = 64 << 20) -> None:
+        """Nodes are told whether somebody watches `live`. `decoding_bytes` bounds what is decoded and not in the outbox yet."""
         super().__init__()
+        self._decoding = Budget(decoding_bytes)
         self._outbox = outbox
         self._nodes = nodes
         self._live = live
         self._stopping = asyncio.Event()
         self._receivers: set[asyncio.Task[None]] = set()
+        self._sessions: set[Session] = set()
 
     async def run(self) -> None:
         """Wait to be stopped, then until nothing more comes from any stream. Streams stay open for the acks of what came."""
@@ -62,13 +71,18 @@ class Ingest(CollectorService, Actor):
         hello = check_hello(first.hello if first is not None else None)
         stream.principal.check_node(hello.node)
         with self._nodes.connected(hello) as node:
+            if node.connections > MAX_STREAMS:
+                self.refused["streams"] += 1
+                raise Disconnected(f"{hello.node} has {MAX_STREAMS} streams already")
             await stream.send(ShipResponse(welcome=Welcome(version=__version__, max_batch_bytes=MAX_BATCH_BYTES)))
             log.info("node %s is connected from %s (version %s, epoch %d)", hello.node, stream.peer, hello.version, hello.epoch)
             session = Session(hello, node)
+            self._sessions.add(session)
             try:
                 with self._live.watched_by(session.watch):
                     await self._converse(stream, session)
             finally:
+                self._sessions.discard(session)
                 session.answers.close()
                 log.info("node %s is disconnected", hello.node)
         if session.refusal is not None:
@@ -94,69 +108,95 @@ class Ingest(CollectorService, Actor):
                 await self._take(session, message.batch)
         except InvalidRequest as error:
             refusal = error
+        except Disconnected:
+            log.debug("node %s left in the middle of a message, or was too slow with it", session.hello.node)
         finally:
             session.received_all(refusal)
 
     async def _take(self, session: Session, message: Batch) -> None:
-        """Pass on what one message brought, which waits while the server is full."""
+        """Pass on what one message brought, which waits while the server is full. The node's own turn comes first: who does not read its acks
+        holds up nobody else."""
         growing = session.growing(message)
-        rows = await self._rows(session, growing, message)
         if message.more:
-            if rows is not None:
-                await self._outbox.put(News(message.kind, rows, None))
+            async with self._weighed(session, growing, message) as rows:
+                if rows is not None:
+                    await self._outbox.put(News(message.kind, rows, None))
             return
-        settle = await session.admit(message, growing.rows, growing.problem)
+        answer = await session.admit(message)
         token = session.token(message)
         try:
-            if growing.problem:
-                kind, rows, whole = DEAD_LETTER.name, None, as_rows(token, message.kind, growing.problem, growing.letters)
-                origin = None
-            else:
-                kind, whole = message.kind, await _whole(growing.pieces)
-                origin = Origin(session.hello, session.epoch(message), message.seq, growing.encoded_bytes, growing.oldest_ns)
-            delivery = Delivery(kind, whole, token, settle, origin, session.doubtful(message))
-            await self._outbox.put(News(kind, rows, delivery))
+            async with self._weighed(session, growing, message) as rows:
+                if growing.problem:
+                    kind, rows, whole = DEAD_LETTER.name, None, as_rows(token, message.kind, growing.problem, growing.letters)
+                    origin = None
+                else:
+                    kind, whole = message.kind, await _whole(growing.pieces)
+                    origin = Origin(session.hello, session.epoch(message), message.seq, growing.encoded_bytes, growing.oldest_ns)
+                settle = functools.partial(session.settle, answer, growing.rows, growing.problem)
+                await self._outbox.put(News(kind, rows, Delivery(kind, whole, token, settle, origin, session.doubtful(message))))
         except BaseException:
             session.withdraw()
             raise
 
-    async def _rows(self, session: Session, growing: Growing, message: Batch) -> pa.RecordBatch | None:
-        """The rows of `message`, added to its batch; None when there are none, or when they are invalid, and then the batch has a problem."""
+    @asynccontextmanager
+    async def _weighed(self, session: Session, growing: Growing, message: Batch) -> AsyncIterator[pa.RecordBatch | None]:
+        """The rows of `message`, added to its batch; None when there are none, or when they are invalid, and then the batch has a problem. They have
+        a place in the memory that decoding may take for as long as this lasts."""
         if growing.problem:
             growing.add_letter(Letter.of(message.rows, message.arrow))
-            return None
-        if growing.pieces and not message.rows and not message.arrow:
-            return None
+        if growing.problem or (growing.pieces and not message.rows and not message.arrow):
+            yield None
+            return
         try:
-            rows = await self._decoded(message)
+            if len(message.arrow) > MAX_BATCH_BYTES:
+                raise InvalidBatch(f"{len(message.arrow)} bytes, at most {MAX_BATCH_BYTES} are taken")
+            claim = weigh(message.kind, message.arrow)
+        except InvalidBatch as error:
+            self._reject(session, growing, message, error)
+            yield None
+            return
+        async with self._decoding.hold(claim.bytes):
+            yield await self._rows(session, growing, message, claim)
+
+    async def _rows(self, session: Session, growing: Growing, message: Batch, claim: Claim) -> pa.RecordBatch | None:
+        try:
+            rows = await _decoded(message, claim)
             if growing.rows + rows.num_rows > MAX_ROWS:
                 raise InvalidBatch(f"{growing.rows + rows.num_rows} rows in one batch, at most {MAX_ROWS} are taken")
             growing.add(rows, message)
         except InvalidBatch as error:
-            self.refused["batch"] += 1
-            log.warning("node %s: batch %d rejected: %s", session.hello.node, message.seq, error)
-            growing.refuse(str(error))
-            growing.add_letter(Letter.of(message.rows, message.arrow))
+            self._reject(session, growing, message, error)
             return None
+        if message.more:
+            self._check_growing(session)
         session.node.received(message.oldest_unix_ns)
         return rows
 
-    async def _decoded(self, batch: Batch) -> pa.RecordBatch:
-        if batch.kind in KINDS and KINDS[batch.kind].origin == "server":
-            raise InvalidBatch(f"{batch.kind} is made by the server alone")
-        if len(batch.arrow) > MAX_BATCH_BYTES:
-            raise InvalidBatch(f"{len(batch.arrow)} bytes, at most {MAX_BATCH_BYTES} are taken")
-        if len(batch.arrow) <= _DECODED_AT_ONCE:
-            columns = decode(batch.kind, batch.arrow)
-        else:
-            columns = await asyncio.to_thread(decode, batch.kind, batch.arrow)
-        if columns.num_rows != batch.rows:
-            raise InvalidBatch(f"{columns.num_rows} rows, where the message says {batch.rows}")
-        return columns
+    def _reject(self, session: Session, growing: Growing, message: Batch, error: InvalidBatch) -> None:
+        self.refused["batch"] += 1
+        log.warning("node %s: batch %d rejected: %s", session.hello.node, message.seq, error)
+        growing.refuse(str(error))
+        growing.add_letter(Letter.of(message.rows, message.arrow))
+
+    def _check_growing(self, session: Session) -> None:
+        if session.growing_bytes <= GROWING_BYTES // len(self._sessions):
+            return
+        if sum(each.growing_bytes for each in self._sessions) > GROWING_BYTES:
+            raise InvalidRequest("too much has begun and not ended, of all nodes together")
+
+
+async def _decoded(batch: Batch, claim: Claim) -> pa.RecordBatch:
+    if claim.bytes <= _DECODED_AT_ONCE:
+        columns = read(batch.kind, batch.arrow, claim)
+    else:
+        columns = await asyncio.to_thread(read, batch.kind, batch.arrow, claim)
+    if columns.num_rows != batch.rows:
+        raise InvalidBatch(f"{columns.num_rows} rows, where the message says {batch.rows}")
+    return columns
 
 
 async def _whole(pieces: list[pa.RecordBatch]) -> pa.RecordBatch:
-    if sum(piece.nbytes for piece in pieces) <= _DECODED_AT_ONCE:
+    if len(pieces) == 1 or sum(piece.nbytes for piece in pieces) <= _DECODED_AT_ONCE:
         return join(pieces)
     return await asyncio.to_thread(join, pieces)
 

@@ -34,9 +34,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         take_precedence(settings.nice)  # before the store starts its threads
     tls, access = admission(settings)
     store = open_store(settings.store, Retention.of(settings.keep_days, settings.keep))
-    server = Server(store, ingest_bytes=settings.ingest_bytes, patience_s=settings.store_patience_s)
+    server = Server(store, ingest_bytes=settings.ingest_bytes, decoding_bytes=settings.decoding_bytes, patience_s=settings.store_patience_s)
     address = settings.server_addr, settings.server_port
-    grpc = GrpcServer(server.services, *address, insecure_listen=settings.insecure_listen, tls=tls, access=access)
+    grpc = GrpcServer(server.services, *address, insecure_listen=settings.insecure_listen, tls=tls, access=access, limits=settings.limits())
     supervisor = Supervisor(server.graph)
     async with _opened(store):
         try:

@@ -22,7 +22,7 @@ MAX_UNACKED = 64
 """Batches of one stream between arrival and Ack. More would not make it faster."""
 MAX_GROWING = 256
 """Batches of one stream that have begun and not ended: a node has one of a kind."""
-MAX_GROWING_BYTES = 64 << 20
+MAX_GROWING_BYTES = 32 << 20
 """What they hold in memory; a node ends the largest when they are 2.5 MiB."""
 _NAME = re.compile(r"[^\s:\x00-\x1f\x7f]{1,253}")
 _BOOT_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
@@ -61,7 +61,7 @@ class Settle(Protocol):
 
 
 @dataclass(eq=False)
-class _Answer:
+class Answer:
     """Of a batch that came whole: unanswered until it has a verdict."""
 
     epoch: int
@@ -90,7 +90,7 @@ class Delivery:
     @functools.cached_property
     def nbytes(self) -> int:
         """What it holds in memory, at most."""
-        return int(self.batch.nbytes)
+        return int(self.batch.get_total_buffer_size())
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ class News:
     def nbytes(self) -> int:
         """What it holds in memory, at most."""
         whole = self.delivery.batch if self.delivery else None
-        return sum(int(batch.nbytes) for batch in (self.rows, whole if whole is not self.rows else None) if batch)
+        return sum(int(batch.get_total_buffer_size()) for batch in (self.rows, whole if whole is not self.rows else None) if batch)
 
 
 @dataclass(eq=False)
@@ -129,7 +129,7 @@ class Growing:
         self.oldest_ns = min(self.oldest_ns, message.oldest_unix_ns)
         self.pieces.append(piece)
         self.rows += piece.num_rows
-        self.nbytes += int(piece.nbytes)
+        self.nbytes += int(piece.get_total_buffer_size())
 
     def refuse(self, problem: str) -> None:
         """It never will be stored as what it is; what came of it is kept."""
@@ -160,7 +160,7 @@ class Session:
         self._unsettled = 0
         self._receiving = True
         self._growing: dict[tuple[int, int], Growing] = {}
-        self._whole: deque[_Answer] = deque()
+        self._whole: deque[Answer] = deque()
         """Batches that came whole and have not been answered, or come after one that has not."""
         self._watched = self._attention_asked = False
 
@@ -188,9 +188,14 @@ class Session:
             raise InvalidRequest(f"batch {message.seq} is of {growing.kind[:64]!r}, and now of {message.kind[:64]!r}")
         if message.more:
             self._growing[id] = growing
-        if len(self._growing) > MAX_GROWING or sum(each.nbytes for each in self._growing.values()) > MAX_GROWING_BYTES:
+        if len(self._growing) > MAX_GROWING or self.growing_bytes > MAX_GROWING_BYTES:
             raise InvalidRequest(f"more than {MAX_GROWING} batches or {MAX_GROWING_BYTES >> 20} MiB have begun and not ended")
         return growing
+
+    @property
+    def growing_bytes(self) -> int:
+        """What has come of batches that have not ended, in memory."""
+        return sum(each.nbytes for each in self._growing.values())
 
     def watch(self, watched: bool) -> None:
         """Somebody watches from now on, or nobody does: to be told to the node, once it listens."""
@@ -204,27 +209,24 @@ class Session:
         self._attention_asked = False
         return Attention(watched=self._watched)
 
-    async def admit(self, message: Batch, rows: int, rejected: str = "") -> Settle:
-        """Wait until another whole batch may come; how it is to be answered. One that is `rejected` for a reason has that as its answer
-        once what is stored in its place is settled."""
+    async def admit(self, message: Batch) -> Answer:
+        """Wait until another whole batch may come. It is to be settled or withdrawn."""
         await self._room.acquire()
-        answer = _Answer(self.epoch(message), message.seq)
+        answer = Answer(self.epoch(message), message.seq)
         self._whole.append(answer)
         self._unsettled += 1
-
-        def settle(problem: str, retry_after_ms: int = 0) -> None:
-            self._settle(answer, rows, problem if retry_after_ms else rejected or problem, retry_after_ms)
-
-        return settle
+        return answer
 
     def withdraw(self) -> None:
         """The last batch admitted went nowhere: the stream ends without an Ack for it."""
         self._unsettled -= 1
 
-    def _settle(self, answer: _Answer, rows: int, problem: str, retry_after_ms: int = 0) -> None:
-        """Answer for one admitted batch, and tell what can be told now: answers go out in the order in which the batches came. The stream may be
+    def settle(self, answer: Answer, rows: int, rejected: str, problem: str, retry_after_ms: int = 0) -> None:
+        """Answer for one admitted batch of so many rows; one that is `rejected` for a reason has that as its answer once what is stored in its place
+        is settled. And tell what can be told now: answers go out in the order in which the batches came. The stream may be
         gone: then nobody hears it, and a batch sent again is settled then."""
         self._unsettled -= 1
+        problem = problem if retry_after_ms else rejected or problem
         if retry_after_ms:
             answer.verdict = AckVerdict.RETRY
             self.node.retried_batches += 1

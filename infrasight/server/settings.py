@@ -8,6 +8,7 @@ from pathlib import Path
 from infrasight.schema.retention import MAX_DAYS
 from infrasight.settings import option
 from infrasight.store import Keep
+from infrasight.wire.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,28 @@ class Settings:
     )
     keep: tuple[Keep, ...] = option((), help="how long the rows of one table are kept, e.g. open=7,execve=90; may be repeated")
     prometheus_port: int = option(9091, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port of the metrics on loopback, 0 for none")
+    max_connections: int = option(4096, minimum=1, help="connections at a time; another is closed at once")
+    max_connections_per_address: int = option(1024, minimum=1, help="of them from one address, behind which may be many nodes")
+    first_call_s: float = option(10.0, unit="s", minimum=0.1, help="how long a client may take to say what it wants")
+    message_s: float = option(60.0, unit="s", minimum=0.1, help="how long a message that has begun may take, and a client to read its answer")
+    idle_s: float = option(300.0, unit="s", minimum=0.1, help="how long a connection without a call is kept")
+    received_bytes: int = option(256 << 20, unit="bytes", minimum=1 << 20, help="messages that are not whole, or not read yet, on all connections")
     drain_timeout_s: float = option(10.0, unit="s", minimum=0, help="how long a stopping server may take to store what it has accepted")
+    decoding_bytes: int = option(64 << 20, unit="bytes", minimum=1, help="events being decoded at a time, beside those that wait")
     ingest_bytes: int = option(64 << 20, unit="bytes", minimum=1, help="events waiting to be stored before nodes are made to wait")
     store_patience_s: float = option(
         30.0, unit="s", minimum=0, help="how long nodes wait for a store that fails, before what they send is handed back to them, for their disks"
     )
     nice: int | None = option(None, minimum=-20, maximum=19, help="precedence over other processes, as for nice(1); by default as it was started")
     log_level: str = option("info", choices=("debug", "info", "warning", "error"), help="least severe log lines to show")
+
+    def limits(self) -> Limits:
+        """What one client may cost."""
+        return Limits(
+            connections=self.max_connections,
+            connections_per_peer=self.max_connections_per_address,
+            first_call_s=self.first_call_s,
+            message_s=self.message_s,
+            idle_s=self.idle_s,
+            received_bytes=self.received_bytes,
+        )

@@ -18,19 +18,23 @@ DAY_NS = 86_400 * 10**9
 
 
 def check(kind: str, batch: pa.RecordBatch) -> None:
-    """Raises InvalidBatch unless `batch` has the columns of `kind`, without nulls, within `MAX_DAYS`."""
+    """Raises InvalidBatch unless `batch` has the columns of `kind`, within `MAX_DAYS`."""
     if kind not in KINDS:
         raise InvalidBatch(f"no such event kind: {kind!r:.60}")
     expected = arrow_schema(kind)
-    if batch.schema.names != expected.names or batch.schema.types != expected.types:
+    if not batch.schema.equals(expected) and (batch.schema.names != expected.names or batch.schema.types != expected.types):
         raise InvalidBatch(f"{kind}: not the columns that this version knows")
-    for name, column in zip(expected.names, batch.columns, strict=True):
-        values = column.dictionary if pa.types.is_dictionary(column.type) else column.values if pa.types.is_list(column.type) else column
-        if column.null_count or values.null_count:
-            raise InvalidBatch(f"{kind}: nulls in {name}")
     times = pc.min_max(batch.column("ts").cast(pa.int64())).as_py()
     if batch.num_rows and times["max"] - times["min"] > MAX_DAYS * DAY_NS:
         raise InvalidBatch(f"{kind}: times more than {MAX_DAYS} days apart")
+
+
+def check_nulls(kind: str, batch: pa.RecordBatch) -> None:
+    """Raises InvalidBatch when there is one."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        values = column.dictionary if pa.types.is_dictionary(column.type) else column.values if pa.types.is_list(column.type) else column
+        if column.null_count or values.null_count:
+            raise InvalidBatch(f"{kind}: nulls in {name}")
 
 
 def file_statement(kind: str, token: str, file: str) -> str:

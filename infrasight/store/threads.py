@@ -170,6 +170,7 @@ class ThreadedStore(Store):
             asked = {token: batch for token, batch in batches.items() if token in doubtful}
             there = joining.present(self._ask(joining.question(kind, asked))) if asked else ()
             if incoming := joining.joined(batches, there):
+                shapes.check_nulls(kind, incoming[0])
                 self._put(kind, *incoming)
                 self._see_to(kind, asked)
         except EngineError as error:

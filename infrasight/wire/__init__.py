@@ -7,6 +7,7 @@ making both safe against whatever comes from the other side. Does not belong her
     events.py           rows of a batch as typed messages
     liveness.py         whether the other side is still there
     framing.py          gRPC messages from a stranger, bounded
+    limits.py           what one client may cost a server
     strict.py           protobuf from a stranger
     service.py          a gRPC service's base class and the stream its methods get
     server.py           a listening gRPC server that survives anything and drains before it closes

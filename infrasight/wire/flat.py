@@ -7,73 +7,83 @@ LZ4 may claim a gigabyte. The field numbers are those of Message.fbs and Schema.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from typing import NamedTuple
 
 import pyarrow as pa
 
 _HEADER = 2  # Message.header, a table
-_BATCH_LENGTH, _BATCH_BUFFERS, _BATCH_COMPRESSION = 0, 2, 3  # RecordBatch
+_BATCH_LENGTH, _BATCH_NODES, _BATCH_BUFFERS, _BATCH_COMPRESSION = 0, 1, 2, 3  # RecordBatch
 _DICTIONARY_DATA = 1  # DictionaryBatch.data, a RecordBatch
-_BUFFER = struct.Struct("<qq")  # offset in the body, length
+_PAIR_BYTES = 16
+"""Of a FieldNode (length, null count), and of a Buffer (offset in the body, length): two int64 each."""
 _STORED = -1
 """In place of the decompressed size: this buffer is not compressed."""
+_u16, _u32, _i32, _i64 = (struct.Struct(form).unpack_from for form in ("<H", "<I", "<i", "<q"))
 
 
-def sizes(message: pa.ipc.Message) -> tuple[int, int]:
-    """Rows, and bytes of all buffers once decompressed, of a record batch or dictionary message. ValueError or struct.error when it
-    lies."""
+class Sizes(NamedTuple):
+    """What a message claims."""
+
+    rows: int
+    bytes: int
+    """Of all buffers, once decompressed."""
+    nulls: bool
+    """Whether there may be any."""
+
+
+def sizes(message: pa.ipc.Message) -> Sizes:
+    """Of a record batch or dictionary message. ValueError or struct.error when it lies. Called for each dictionary of each batch, so it does not
+    look twice."""
     metadata, body = memoryview(message.metadata), memoryview(message.body)
-    batch = _table(metadata, _root(metadata), _HEADER)
+    batch = _table(metadata, _u32(metadata, 0)[0], _HEADER)
     if message.type == "dictionary":
         batch = _table(metadata, batch, _DICTIONARY_DATA)
-    place = _field(metadata, batch, _BATCH_LENGTH)
-    rows = _unpack("<q", metadata, place) if place else 0
-    compressed = _field(metadata, batch, _BATCH_COMPRESSION) != 0
-    return rows, sum(_decompressed(body, offset, length, compressed) for offset, length in _buffers(metadata, batch))
+    length = _field(metadata, batch, _BATCH_LENGTH)
+    compressed = _field(metadata, batch, _BATCH_COMPRESSION)
+    nulls = any(_pairs(metadata, _field(metadata, batch, _BATCH_NODES))[1::2])
+    buffers = _pairs(metadata, _field(metadata, batch, _BATCH_BUFFERS))
+    end, total = len(body), 0
+    for offset, size in zip(buffers[::2], buffers[1::2], strict=True):
+        if offset < 0 or size < 0 or offset + size > end:
+            raise ValueError("a buffer lies outside the message")
+        if compressed and size:
+            claimed = _i64(body, offset)[0]
+            if claimed < _STORED:
+                raise ValueError("a buffer has a negative size")
+            if claimed != _STORED:
+                size = claimed
+        total += size
+    return Sizes(_i64(metadata, length)[0] if length else 0, total, nulls)
 
 
-def _buffers(metadata: memoryview, batch: int) -> Iterator[tuple[int, int]]:
-    place = _field(metadata, batch, _BATCH_BUFFERS)
-    if place:
-        vector = place + _unpack("<I", metadata, place)
-        for number in range(_unpack("<I", metadata, vector)):
-            yield _BUFFER.unpack_from(metadata, vector + 4 + number * _BUFFER.size)
+def _pairs(metadata: memoryview, place: int) -> tuple[int, ...]:
+    """The items of a vector of pairs, one number after the other."""
+    if not place:
+        return ()
+    vector = place + _u32(metadata, place)[0]
+    return struct.unpack_from(f"<{2 * _bounded(_u32(metadata, vector)[0], metadata)}q", metadata, vector + 4)
 
 
-def _decompressed(body: memoryview, offset: int, length: int, compressed: bool) -> int:
-    if offset < 0 or length < 0 or offset + length > len(body):
-        raise ValueError("a buffer lies outside the message")
-    if not compressed or length == 0:
-        return length
-    claimed = _unpack("<q", body, offset)
-    if claimed < _STORED:
-        raise ValueError("a buffer has a negative size")
-    return length if claimed == _STORED else claimed
-
-
-def _root(metadata: memoryview) -> int:
-    return _unpack("<I", metadata, 0)
+def _bounded(pairs: int, metadata: memoryview) -> int:
+    if pairs * _PAIR_BYTES > len(metadata):
+        raise ValueError("a vector is cut off")
+    return pairs
 
 
 def _field(metadata: memoryview, table: int, number: int) -> int:
     """Where the table's field is, 0 when it is not set."""
-    vtable = table - _unpack("<i", metadata, table)
+    vtable = table - _i32(metadata, table)[0]
+    if vtable < 0:
+        raise ValueError("an offset is negative")
     entry = 4 + 2 * number
-    if entry >= _unpack("<H", metadata, vtable):
+    if entry >= _u16(metadata, vtable)[0]:
         return 0
-    offset = _unpack("<H", metadata, vtable + entry)
-    return table + offset if offset else 0
+    offset = _u16(metadata, vtable + entry)[0]
+    return int(table + offset) if offset else 0
 
 
 def _table(metadata: memoryview, table: int, number: int) -> int:
     place = _field(metadata, table, number)
     if not place:
         raise ValueError("a part is missing")
-    return place + _unpack("<I", metadata, place)
-
-
-def _unpack(form: str, data: memoryview, place: int) -> int:
-    if place < 0:
-        raise ValueError("an offset is negative")
-    value: int = struct.unpack_from(form, data, place)[0]
-    return value
+    return place + int(_u32(metadata, place)[0])

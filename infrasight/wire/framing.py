@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from typing import Any
 
 import grpclib.protocol
 from betterproto2 import Message
 from grpclib.encoding.base import CodecBase
+from h2.exceptions import H2Error
 
-from infrasight.errors import InvalidRequest
+from infrasight.errors import Disconnected, InvalidRequest
 
 _PREFIX = struct.Struct(">BI")
 """Before each message: whether it is compressed, and its length in bytes."""
 
 
-async def read_message(stream: grpclib.protocol.Stream, max_bytes: int) -> bytes | None:
-    """The bytes of the next message, None at the end. InvalidRequest when it is longer than `max_bytes`, compressed or cut off."""
+class Late(Disconnected):
+    """The other side, or the way to it, is too slow: it may try again."""
+
+
+async def read_message(stream: grpclib.protocol.Stream, max_bytes: int, within_s: float | None = None) -> bytes | None:
+    """The bytes of the next message, None at the end. InvalidRequest when it is longer than `max_bytes`, compressed or cut off, or when the rest of
+    it has not come `within_s` after its length (Late); Disconnected when the connection is closed meanwhile."""
     prefix = await _read(stream, _PREFIX.size)
     if not prefix:
         return None
@@ -25,7 +32,11 @@ async def read_message(stream: grpclib.protocol.Stream, max_bytes: int) -> bytes
         raise InvalidRequest("compressed gRPC messages are not taken")
     if length > max_bytes:
         raise InvalidRequest(f"a message of {length} bytes: at most {max_bytes} are taken")
-    body = await _read(stream, length)
+    try:
+        async with asyncio.timeout(within_s):
+            body = await _read(stream, length)
+    except TimeoutError:
+        raise Late(f"a message of {length} bytes has not come within {within_s:g} s") from None
     if len(body) != length:
         raise InvalidRequest("a message is cut off")
     return body
@@ -36,6 +47,10 @@ async def _read(stream: grpclib.protocol.Stream, size: int) -> bytes:
         return await stream.recv_data(size)
     except AssertionError:  # how grpclib says that the stream ended in the middle
         raise InvalidRequest("a message is cut off") from None
+    except (AttributeError, H2Error):
+        if stream.connection.is_closing():  # grpclib goes on to tell a connection that is closed what it has read
+            raise Disconnected("the other side is gone") from None
+        raise
 
 
 class Encoder(CodecBase):

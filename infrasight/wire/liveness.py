@@ -36,4 +36,4 @@ def give_up_when_silent(protocol: H2Protocol, transport: asyncio.BaseTransport) 
             transport.abort()
         close()
 
-    connection.close = hang_up  # type: ignore[method-assign]  # what its timer calls; tests/wire proves that it works
+    connection.close = hang_up  # type: ignore[method-assign]  # what its timer calls; tests/node/delivery proves that it works

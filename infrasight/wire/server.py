@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
+import time
 from binascii import Error as Base64Error
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import grpclib.server
 from grpclib.metadata import decode_metadata
-from grpclib.protocol import H2Protocol, Peer
+from grpclib.protocol import H2Protocol, Peer, UnackedData
 from h2.errors import ErrorCodes
-from h2.exceptions import ProtocolError
+from h2.events import RequestReceived
+from h2.exceptions import H2Error, ProtocolError
 from h2.settings import SettingCodes
 
 from infrasight.errors import CannotListen
 from infrasight.wire.access import Access, Open
 from infrasight.wire.complaints import complain
 from infrasight.wire.framing import Encoder
+from infrasight.wire.limits import Excess, Frames, Limits, Peers, within_files
 from infrasight.wire.liveness import asking, give_up_when_silent
 from infrasight.wire.service import Service, address_of
 from infrasight.wire.status import in_words
 from infrasight.wire.tls import CLIENT_HELLO, ServerTls, Tls
 
 log = logging.getLogger(__name__)
-MAX_CONNECTIONS = 1024
-"""Open connections; one more is closed at once."""
-
 FRAME_BYTES = 1 << 18
 """Of one HTTP/2 frame that a client may send. The default of 16 KiB makes a batch dozens of frames, each of which costs h2 40 us."""
+HOUSEKEEPING_S = 1.0
+CHECK_BYTES = 16 << 20
+"""Received on all connections together between two looks at what they hold."""
 CONNECTION_WINDOW, STREAM_WINDOW = 8 << 20, 4 << 20
 """What clients may send before we read it, in bytes: one stream that is made to wait leaves room for another call."""
 
@@ -48,8 +52,9 @@ class GrpcServer:
     """Serves `services` on `host` and `port` (0: any free one).
 
     `refused` counts by reason what was malformed: `http2` (bytes that are no HTTP/2), `headers` (a request without sound headers),
-    `message` (a gRPC message that is too long, cut off or not the protobuf it should be), `connections` (beyond MAX_CONNECTIONS), and who is
-    not let in: `tls` (no handshake came about) and `access`; services add reasons of their own (`batch`).
+    `message` (a gRPC message that is too long, late, cut off or not the protobuf it should be); who is not let in: `tls` (no handshake came about)
+    and `access`; and of what is too much `connections`, `streams`, `flood` (frames that bring nothing), `slow` (no call in time) and `memory`.
+    Services add reasons of their own (`batch`).
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class GrpcServer:
         insecure_listen: bool = False,
         tls: ServerTls | None = None,
         access: Access | None = None,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
         """CannotListen for a `host` that other machines reach without `tls` and `access`, unless `insecure_listen`: nothing is encrypted, or
         anybody may ask anything."""
@@ -70,8 +76,9 @@ class GrpcServer:
         self.host = host
         self.port = port
         self.refused: Counter[str] = Counter()
+        self.limits = limits
         for service in services:
-            service.refused = self.refused
+            service.refused, service.limits = self.refused, limits
             service.access = access or Open()
         self._services = services
         self._tls = tls
@@ -81,9 +88,9 @@ class GrpcServer:
         """Listen, and return the port. CannotListen when that fails."""
         for name in ("grpclib.server", "grpclib.protocol"):
             logging.getLogger(name).addFilter(_quietly)
-        self._server = _Server(self._services, self.refused, self._tls)
+        self._server = _Server(self._services, self.refused, within_files(self.limits), self._tls)
         try:
-            await self._server.start(self.host, self.port)
+            await self._server.start(self.host, self.port, backlog=1024)
         except (OSError, OverflowError) as error:
             self._server = None
             raise CannotListen(f"cannot listen on {self.host}:{self.port}: {in_words(error)}") from None
@@ -117,11 +124,15 @@ class _Server(grpclib.server.Server):
     """grpclib's server with protocols and handlers of ours. `_protocol_factory` and `_server` are private there: tests/wire proves that
     they work."""
 
-    def __init__(self, services: Sequence[Service], refused: Counter[str], tls: ServerTls | None) -> None:
+    def __init__(self, services: Sequence[Service], refused: Counter[str], limits: Limits, tls: ServerTls | None) -> None:
         super().__init__(services, codec=Encoder(), config=asking(CONNECTION_WINDOW, STREAM_WINDOW))
         self.refused = refused
+        self.limits = limits
+        self.peers = Peers(limits)
         self.tls = tls
         self.handshakes: set[_Handshake] = set()
+        self._unchecked_bytes = 0
+        self._housekeeping: asyncio.TimerHandle | None = None
         self.draining = False
         self.protocols: set[_Protocol] = set()
 
@@ -137,12 +148,42 @@ class _Server(grpclib.server.Server):
     def calls(self) -> set[asyncio.Task[None]]:
         return {task for handler in self._handlers for task in handler._tasks.values() if not task.done()}
 
+    def received(self, size: int) -> None:
+        """So many bytes came: what lies about unread is looked at now and then, and once a second, when anything comes or not."""
+        self._unchecked_bytes += size
+        if self._unchecked_bytes >= CHECK_BYTES:
+            self._check_held()
+        if self._housekeeping is None:
+            self._housekeeping = asyncio.get_running_loop().call_later(HOUSEKEEPING_S, self._keep_house)
+
+    def _keep_house(self) -> None:
+        """End connections that have had their time. It goes on for as long as there are any."""
+        self._housekeeping = None
+        now = time.monotonic()
+        for protocol in tuple(self.protocols):
+            protocol.end_if_over(now)
+        self._check_held()
+        if self.protocols:
+            self._housekeeping = asyncio.get_running_loop().call_later(HOUSEKEEPING_S, self._keep_house)
+
+    def _check_held(self) -> None:
+        self._unchecked_bytes = 0
+        held = sorted(((protocol.held_bytes(), id(protocol), protocol) for protocol in self.protocols), reverse=True)
+        total = sum(size for size, *_ in held)
+        for size, _, protocol in held:
+            if total <= self.limits.received_bytes:
+                return
+            protocol.refuse("memory")
+            total -= size
+
     def hang_up(self) -> None:
         """Close connections. Since Python 3.12, wait_closed waits for clients to leave, which idle ones never do."""
         for protocol in tuple(self.protocols):
             protocol.processor.close("the server is closed")
         for handshake in tuple(self.handshakes):
             handshake.close()
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
 
     def _protocol_factory(self) -> asyncio.BaseProtocol:  # type: ignore[override]  # all that asyncio wants
         self.__gc_step__()
@@ -160,13 +201,19 @@ class _Handler(grpclib.server.Handler):
         self._server = server
 
     def accept(self, stream: Any, headers: list[tuple[str, str]], release_stream: Callable[[], Any]) -> None:
-        if _sound(headers) and not self._server.draining:
+        reason = self._objection(headers)
+        if reason is None and not self._server.draining:
             super().accept(stream, headers, release_stream)
             return
-        if not self._server.draining:
-            self._server.refused["headers"] += 1
+        if reason is not None:
+            self._server.refused[reason] += 1
         stream.reset_nowait(ErrorCodes.REFUSED_STREAM)
         release_stream()
+
+    def _objection(self, headers: list[tuple[str, str]]) -> str | None:
+        if sum(not task.done() for task in self._tasks.values()) >= self._server.limits.streams:
+            return "streams"
+        return None if _sound(headers) else "headers"
 
     def cancel(self, stream: Any) -> None:
         if stream in self._tasks:  # it is not when the call ended and was swept away before its stream was reset
@@ -179,18 +226,20 @@ class _Handshake(Tls):
     def __init__(self, server: _Server, protocol: _Protocol, tls: ServerTls) -> None:
         super().__init__(protocol, tls.context(), self._report)
         self._owner = server
-        self._peer = "?"
+        self._peer = self._address = "?"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._peer = address_of(Peer(cast("asyncio.Transport", transport)))
         self._owner.handshakes.add(self)
         super().connection_made(transport)
-        if len(self._owner.protocols) + len(self._owner.handshakes) > MAX_CONNECTIONS:
+        self._address = peer_of(transport)
+        if not self._owner.peers.enter(self._address):
             self._owner.refused["connections"] += 1
             self.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._owner.handshakes.discard(self)
+        self._owner.peers.leave(self._address)
         super().connection_lost(exc)
 
     def _on_handshake_complete(self, error: BaseException | None) -> None:
@@ -208,39 +257,92 @@ class _Protocol(H2Protocol):
     def __init__(self, server: _Server, handler: _Handler) -> None:
         super().__init__(handler, server._config, server._h2_config)
         self._owner = server
+        self._frames = Frames(lambda: (self.connection.data_sent, self.connection.messages_sent))
+        self._address: str | None = None
+        """Where it counts as an open connection; with TLS its handshake does."""
+        self._busy_s = time.monotonic()
+        """When there was an open call last, or the connection was made."""
+        self._called = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         give_up_when_silent(self, transport)
-        self.connection._connection.update_settings({SettingCodes.MAX_FRAME_SIZE: FRAME_BYTES})
+        self._owner.protocols.add(self)
+        if self._owner.tls is None:  # else its handshake has
+            self._address = peer_of(transport)
+            if not self._owner.peers.enter(self._address):
+                self.refuse("connections")
+                return
+        streams = self._owner.limits.streams
+        self.connection._connection.update_settings({SettingCodes.MAX_FRAME_SIZE: FRAME_BYTES, SettingCodes.MAX_CONCURRENT_STREAMS: streams})
         # From now on, not once h2 has seen it acknowledged: the first such frame may come in one read with the acknowledgement.
         self.connection._connection.max_inbound_frame_size = FRAME_BYTES
         self.connection.flush()
-        self._owner.protocols.add(self)
-        if len(self._owner.protocols) > MAX_CONNECTIONS:
-            self._refuse("connections")
+        self._owner.received(0)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._owner.protocols.discard(self)
+        if self in self._owner.protocols:
+            self._owner.protocols.discard(self)
+            if self._address is not None:
+                self._owner.peers.leave(self._address)
         super().connection_lost(exc)
 
+    def end_if_over(self, now: float) -> None:
+        """Close it when it has not made a call in time, or has none since long."""
+        if self.processor.streams:
+            self._busy_s, self._called = now, True
+        elif now - self._busy_s > (self._owner.limits.idle_s if self._called else self._owner.limits.first_call_s):
+            self.refuse("" if self._called else "slow")
+
+    def held_bytes(self) -> int:
+        """What has come and was not read yet."""
+        held = 0
+        for stream in self.processor.streams.values():
+            unread: Iterable[UnackedData] = stream.buffer._unacked._queue  # type: ignore[attr-defined]  # an asyncio.Queue's own
+            held += stream.buffer._acked_size + sum(each.data_size for each in unread)
+        return held
+
     def data_received(self, data: bytes) -> None:
+        if self.connection.is_closing():
+            return
         try:
+            self._frames.check(data)
             for event in self.connection.feed(data):
                 self.processor.process(event)
+                if isinstance(event, RequestReceived):
+                    self._busy_s, self._called = time.monotonic(), True
             if not self.connection.is_closing():
                 self.connection.flush()
+            self._owner.received(len(data))
+        except Excess as excess:
+            self.refuse(str(excess))
         except ProtocolError:
             if data.startswith(CLIENT_HELLO):
                 complain("refused %s: it speaks TLS, and this server was given no --tls-cert", address_of(self.connection.get_peer()))
-            self._refuse("http2")
+            self.refuse("http2")
         except Exception as error:  # noqa: BLE001 - grpclib raises anything at frames that it does not know
             log.debug("malformed HTTP/2: %r", error)
-            self._refuse("http2")
+            self.refuse("http2")
 
-    def _refuse(self, reason: str) -> None:
-        self._owner.refused[reason] += 1
+    def refuse(self, reason: str) -> None:
+        """Close it, with a word where that is possible; counted, unless `reason` is empty. What waits to be sent is given up: nobody may read it."""
+        if reason:
+            self._owner.refused[reason] += 1
+        if self.connection.is_closing():
+            return
+        with contextlib.suppress(H2Error):
+            self.connection._connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM if reason else ErrorCodes.NO_ERROR)
+            self.connection.flush()
+        transport = self.connection._transport
         self.processor.close("refused")
+        if transport.get_write_buffer_size():
+            transport.abort()
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """Address of the other side, without its port."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else "?"
 
 
 def _sound(headers: list[tuple[str, str]]) -> bool:

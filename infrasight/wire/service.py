@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,7 +21,8 @@ from infrasight.errors import AccessDenied, Disconnected, InfraSightError, Inval
 from infrasight.wire._generated.infrasight.v1 import CollectorBase, EventsBase
 from infrasight.wire.access import Access, Open, Principal, Role
 from infrasight.wire.complaints import complain
-from infrasight.wire.framing import read_message
+from infrasight.wire.framing import Late, read_message
+from infrasight.wire.limits import Limits
 from infrasight.wire.status import to_grpc
 from infrasight.wire.strict import parse
 
@@ -32,11 +34,15 @@ log = logging.getLogger(__name__)
 class ServerStream(Generic[Request, Response]):
     """One call, as the method that serves it sees it."""
 
-    def __init__(self, stream: grpclib.server.Stream[Any, Any], request: type[Request], max_bytes: int, principal: Principal) -> None:
+    def __init__(
+        self, stream: grpclib.server.Stream[Any, Any], request: type[Request], max_bytes: int, principal: Principal, limits: Limits
+    ) -> None:
         self.principal = principal
         self._stream = stream
         self._request = request
         self._max_bytes = max_bytes
+        self._limits = limits
+        self._heard = False
 
     @property
     def peer(self) -> str:
@@ -44,14 +50,21 @@ class ServerStream(Generic[Request, Response]):
         return address_of(self._stream.peer)
 
     async def receive(self) -> Request | None:
-        """The next message, None when the other side will send no more. InvalidRequest when it is malformed or longer than the service
-        allows."""
+        """The next message, None when the other side will send no more. InvalidRequest when it is malformed or longer than the service allows, Late
+        when it is late: the first may not keep us waiting."""
         data = await self.receive_bytes()
         return None if data is None else parse(data, self._request)
 
     async def receive_bytes(self) -> bytes | None:
         """The same, not read as protobuf: a message that is no message ends nothing."""
-        return await read_message(self._stream._stream, self._max_bytes)
+        first_within_s = None if self._heard else self._limits.first_call_s
+        try:
+            async with asyncio.timeout(first_within_s):
+                data = await read_message(self._stream._stream, self._max_bytes, self._limits.message_s)
+        except TimeoutError:
+            raise Late(f"no message has come within {first_within_s:g} s") from None
+        self._heard = True
+        return data
 
     async def request(self) -> Request:
         """The only message of a call that has one. InvalidRequest when there is none."""
@@ -61,9 +74,14 @@ class ServerStream(Generic[Request, Response]):
         return message
 
     async def send(self, message: Response | bytes) -> None:
-        """Send a message (bytes: one that is encoded already), waiting while the other side is slow. Disconnected when it is gone."""
+        """Send a message (bytes: one that is encoded already), waiting while the other side is slow. Disconnected when it is gone, or reads nothing
+        for too long."""
         try:
-            await self._stream.send_message(message)
+            async with asyncio.timeout(self._limits.message_s):
+                await self._stream.send_message(message)
+            self._stream._stream.connection.messages_sent += 1  # limits.py asks; grpclib counts a client's only
+        except TimeoutError:
+            raise Disconnected(f"{self.peer} does not read what it is sent") from None
         except (H2Error, ConnectionError) as error:
             raise Disconnected(f"{self.peer} is gone: {error}") from None
 
@@ -77,6 +95,8 @@ class Service(abc.ABC):
     purpose: ClassVar[str] = "do that"
     """What those may."""
     max_message_bytes: ClassVar[int] = 256 << 10
+    limits: Limits = Limits()
+    """A GrpcServer gives its own."""
     refused: Counter[str]
     """Malformed calls; a GrpcServer has one counter for everything."""
     access: Access
@@ -98,13 +118,13 @@ class Service(abc.ABC):
         async def call(stream: grpclib.server.Stream[Any, Any]) -> None:
             try:
                 await stream.send_initial_metadata()  # at once: by this a client sees that we are here
-                await method(ServerStream(stream, handler.request_type, self.max_message_bytes, self._admitted(stream)))
+                await method(ServerStream(stream, handler.request_type, self.max_message_bytes, self._admitted(stream), self.limits))
             except (TimeoutError, GRPCError, StreamTerminatedError):
                 raise
             except (H2Error, ConnectionError):
                 raise to_grpc(Disconnected("the other side is gone")) from None
             except InfraSightError as error:
-                if isinstance(error, InvalidRequest):
+                if isinstance(error, InvalidRequest | Late):
                     self.refused["message"] += 1
                 if isinstance(error, AccessDenied):
                     self.refused["access"] += 1

@@ -7,12 +7,12 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.bench import added_cost, end_to_end, enrichment, event_cpu, idle, latency, loss, probe_time, redaction, slowdown, syscall_cost
+from tests.bench import added_cost, end_to_end, enrichment, event_cpu, fleet, idle, latency, loss, probe_time, redaction, slowdown, syscall_cost
 from tests.bench.figures import Figures
 from tests.bench.plan import make_plan
 from tests.bench.tracers import TracerFailed
 
-ORDER = (added_cost, syscall_cost, probe_time, event_cpu, enrichment, idle, latency, loss, redaction, slowdown, end_to_end)
+ORDER = (added_cost, syscall_cost, probe_time, event_cpu, enrichment, idle, latency, loss, redaction, slowdown, end_to_end, fleet)
 MEASURES = {module.NAME: module.measure for module in ORDER}
 
 

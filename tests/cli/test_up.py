@@ -90,7 +90,8 @@ async def test_events_are_shown_until_ctrl_c_and_then_all_ends_in_order(watched:
         assert await run.run == 0
     started, told, *ended = log_of(tmp_path)
     assert started.startswith(f"server {port} ")
-    flags = f"--output=server --server-addr=127.0.0.1 --server-port={port} --prometheus-port=0 --interval-s=2.5 --probes=open"
+    flags = f"--output=server --server-addr=127.0.0.1 --server-port={port} --prometheus-port=0 --interval-s=2.5"
+    flags += f" --spool-dir={tmp_path / 'spool'} --probes=open"
     assert told == f"node {flags} family {os.getpid()}"
     assert ended == ["node stopped", "server stopped"]
     assert run.lines[-1] != ""

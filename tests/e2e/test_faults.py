@@ -63,10 +63,9 @@ def test_a_store_that_stands_still_for_ten_seconds(system: System, tmp_path: Pat
     signalled(server, signal.SIGCONT)
     report = said(workload)
     produced, mine = report["opens"], f"SELECT count() AS n FROM open WHERE pid = {report['pid']}"
-    stored = system.wait_for_count(mine, produced, within_s=8)
-    missing = lost(system)
-    assert missing > 0, "ten seconds at full speed fit nowhere"
-    assert stored + missing == produced
+    stored = system.wait_for_count(mine, produced, within_s=30)
+    assert stored + lost(system) == produced
+    assert stored > 0.9 * produced, "ten seconds at full speed fit into the spool"
     assert max(pages) * os.sysconf("SC_PAGESIZE") / 2**20 < NODE_MIB_MAX
     assert resident_mib(server) - before < SERVER_GROWTH_MIB_MAX
     again = said(opens(tmp_path, "--count", 1009))

@@ -54,5 +54,5 @@ def test_an_original_agent_s_command_line_and_variables_are_understood() -> None
     assert settings.prometheus_port == 9095
     environ = {"TRACER": "accept, resource", "SERVER_ADDR": "collector", "SERVER_PORT": "8080", "NODE_NAME": "CASA", "PROMETHEUS_PORT": "9095"}
     settings = read([], environ)
-    assert (settings.traced, settings.server_addr, settings.server_port) == (("accept", "resource"), "collector", 8080)
+    assert (settings.traced, settings.servers) == (("accept", "resource"), (("collector", 8080),))
     assert (settings.node, settings.prometheus_port, read([], {}).prometheus_port) == ("CASA", 9095, 9090)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from infrasight.runtimes.facts import LABEL_BYTES_MAX, LABELS_MAX, labels_of
+from infrasight.runtimes.facts import LABEL_BYTES_MAX, LABELS_MAX, facts_of, labels_of
 from infrasight.runtimes.spec import Spec, read
 
 ALL = {"allow": True, "access": "rwm"}
@@ -56,3 +56,11 @@ def test_labels_are_bounded() -> None:
     assert labels_of({"b": "2", "a": "1\0\n", "ž": ""}) == (b"a=1\n", b"b=2", "ž=".encode())
     many = labels_of({f"{number:04}": "x" * 5_000 for number in range(1_000)})
     assert (len(many), {len(label) for label in many}, many[0][:6]) == (LABELS_MAX, {LABEL_BYTES_MAX}, b"0000=x")
+
+
+def test_what_json_can_say_and_utf8_cannot() -> None:
+    """Found by fuzzing."""
+    assert read(b'{"linux": {"cgroupsPath": "/a\\ud800"}}').cgroup == b"/a?"
+    half = json.loads('"\\ud800"')
+    facts = facts_of(half, {"a": half, half: "b"}, image=half, image_digest=b"", created_ns=0, privileged=False)
+    assert (facts.name, facts.image, facts.labels) == (b"?", b"?", (b"a=?", b"?=b"))

@@ -22,9 +22,9 @@ from infrasight.schema import KINDS, Column, Type, arrow_schema
 from infrasight.wire import AckVerdict, Batch, Hello
 from infrasight.wire.codec import encode
 
-RHYTHM_S = 2.0
-"""Between two batches of one kind of one node."""
-EVERY_S = {"open": 280, "process": 60, "execve": 30, "connect": 30}
+RHYTHM_S = 8.0
+"""Between two batches of one kind of one node: with four kinds, one batch every two seconds."""
+RATES = {"open": 1120, "process": 240, "execve": 120, "connect": 120}
 """Rows of a batch: 200 events a second."""
 DISTINCT = 12
 """Values of a column of names in one batch."""
@@ -85,12 +85,19 @@ class SimulatedNode:
     name: str
     port: int
     told: Told
-    rates: dict[str, int] = field(default_factory=lambda: dict(EVERY_S))
+    rates: dict[str, int] = field(default_factory=lambda: dict(RATES))
     rhythm_s: float = RHYTHM_S
     payloads: dict[str, bytes] = field(default_factory=dict)
     unacked: dict[int, tuple[Batch, float]] = field(default_factory=dict)
     seq: int = 0
+    sent: dict[str, list[int]] = field(default_factory=dict)
+    """Numbers of the batches of each kind."""
     ended: bool = False
+    _stopped: bool = False
+
+    def stop(self) -> None:
+        """Ship no more; `run` ends once all is acknowledged."""
+        self._stopped = True
 
     def prepare(self) -> None:
         """Encode what it will ship, the same each time."""
@@ -120,15 +127,16 @@ class SimulatedNode:
             await shipment.send(batch)
         step_s = self.rhythm_s / len(self.rates)
         due_s = time.monotonic() + random.uniform(0, self.rhythm_s)
-        while due_s < until_s:
+        while due_s < until_s and not self._stopped:
             for kind, rows in self.rates.items():
                 await asyncio.sleep(due_s - time.monotonic())
-                if (now := time.monotonic()) >= until_s:
+                if (now := time.monotonic()) >= until_s or self._stopped:
                     break
                 self.told.late_s = max(self.told.late_s, now - due_s)
                 self.seq += 1
                 batch = Batch(seq=self.seq, kind=kind, rows=rows, arrow=self.payloads[kind], oldest_unix_ns=time.time_ns(), fresh=True)
                 self.unacked[self.seq] = batch, now
+                self.sent.setdefault(kind, []).append(self.seq)
                 self.told.batches[kind] += 1
                 self.told.rows[kind] += rows
                 await shipment.send(batch)
@@ -161,8 +169,9 @@ async def _main(port: int, nodes: int, seconds: float) -> None:
     async with asyncio.TaskGroup() as tasks:
         for node in made:
             tasks.create_task(node.run(until_s), name=node.name)
-    spent = time.process_time()
-    print(json.dumps(told.as_dict() | {"by_kind": dict(told.rows), "batches_by_kind": dict(told.batches), "cpu_s": spent}))  # noqa: T201 - its answer
+    took_s, spent_s = time.monotonic() - until_s + seconds, time.process_time()
+    by_kind = {"by_kind": dict(told.rows), "batches_by_kind": dict(told.batches)}
+    print(json.dumps(told.as_dict() | by_kind | {"took_s": took_s, "cpu_s": spent_s}))  # noqa: T201 - its answer
 
 
 if __name__ == "__main__":

@@ -207,7 +207,7 @@ async def test_what_only_the_server_makes_is_taken_from_nobody(running: Running)
     forged = message(1, kind="dead_letter")
     async with running.client() as client:
         (ack,) = await ship(client, forged)
-    assert (ack.verdict, ack.reason) == (REJECTED, "dead_letter is made by the server alone")
+    assert (ack.verdict, ack.reason) == (REJECTED, "dead_letter: the server's own, not for nodes to ship")
     (letter,) = running.store.kept["n1:7:1"][1].to_pylist()
     assert (letter["event_kind"], letter["payload"]) == (b"dead_letter", forged.arrow)
 

@@ -21,6 +21,7 @@ from infrasight.client import Client, Credentials
 from infrasight.errors import CannotListen, CredentialsUnusable, Unreachable
 from infrasight.wire import complaints
 from infrasight.wire.access import Open, Role
+from infrasight.wire.limits import Limits
 from infrasight.wire.server import GrpcServer
 from infrasight.wire.tls import SYSTEM, ServerTls
 from tests.server.running import eventually
@@ -32,8 +33,8 @@ DAY = datetime.timedelta(days=1)
 
 
 @contextlib.asynccontextmanager
-async def serving(tls: ServerTls | None) -> AsyncIterator[GrpcServer]:
-    server = GrpcServer([Echo()], tls=tls)
+async def serving(tls: ServerTls | None, **limits: int) -> AsyncIterator[GrpcServer]:
+    server = GrpcServer([Echo()], tls=tls, limits=Limits(**limits))
     await server.start()
     try:
         yield server
@@ -188,9 +189,8 @@ def test_on_uvloop_too(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptur
         runner.run(test_a_server_closes_those_in_the_handshake_too())
 
 
-async def test_connections_count_from_the_first_byte(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infrasight.wire.server.MAX_CONNECTIONS", 3)
-    async with serving(fleet().tls()) as server:
+async def test_connections_count_from_the_first_byte() -> None:
+    async with serving(fleet().tls(), connections=3) as server:
         idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(4)]
         await eventually(lambda: server.refused["connections"] == 1)
         for _, writer in idle:

@@ -275,7 +275,7 @@ async def test_a_full_disk(small_disk: Path) -> None:
     spool._retry_at_s = 0.0
     async with served(collector, port):
         await putting
-        await until(lambda: not spool.waiting)
+        await until(lambda: not spool.waiting and not spool.problem)
         await life.end()
     assert sorted(batch.seq for batches in collector.batches for batch in batches) == list(range(1, 2301))
     assert not spool.problem
