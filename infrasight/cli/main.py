@@ -23,6 +23,7 @@ from infrasight.cli.options import (
     DoctorOptions,
     EventsOptions,
     QueryOptions,
+    SchemaOptions,
     UpOptions,
 )
 from infrasight.errors import InfraSightError, SettingsError, Unreachable
@@ -47,6 +48,7 @@ COMMANDS: dict[str, Command] = {
     "up": Command(UpOptions, "infrasight.cli.up", "trace this machine, keep what is seen, and show events as they happen"),
     "events": Command(EventsOptions, "infrasight.cli.events", "show events: the newest that are kept, or those that happen now"),
     "query": Command(QueryOptions, "infrasight.cli.query", "ask in SQL"),
+    "schema": Command(SchemaOptions, "infrasight.cli.schema", "print the statements that make the tables of a ClickHouse server or cluster"),
     "doctor": Command(DoctorOptions, "infrasight.cli.doctor", "check what this machine offers, and say how to mend what is missing"),
     "certs init": Command(CertsInitOptions, "infrasight.cli.certs", "make an authority"),
     "certs server": Command(CertsServerOptions, "infrasight.cli.certs", "make a certificate for a server"),

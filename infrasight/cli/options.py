@@ -73,6 +73,10 @@ class UpOptions:
     probes: tuple[str, ...] = option((), env="TRACER", help="what to trace, a comma list; all probes unless given")
     config: Path | None = option(None, help="configuration file of the node, with filters (docs/FILTERS.md)")
     interval_s: float = option(10.0, minimum=0.1, maximum=3600, unit="s", help="how often resource use and system call counts are told")
+    keep_days: int | None = option(
+        None, minimum=0, maximum=36_500, unit="days", help="how long rows are kept, 0 for ever; else as before, 30 at first; rollups longer"
+    )
+    keep: tuple[str, ...] = option((), help="how long the rows of one table are kept, e.g. open=7,execve=90; may be repeated")
     server_port: int = option(50051, env="SERVER_PORT", minimum=0, maximum=65535, help="port that the server listens on; 0 is any free one")
     prometheus_port: int = option(9090, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port of the node's metrics on loopback, 0 for none")
     server_prometheus_port: int = option(9091, minimum=0, maximum=65535, help="port of the server's metrics on loopback, 0 for none")
@@ -111,6 +115,15 @@ class QueryOptions(Reach):
     sql: str = option("", env=None, flags=("sql",), help='one read-only SQL statement, or "-" to read it from the standard input')
     output: Table = option(Table.TABLE, env=None, flags=("-o", "--output"), help="how the answer is shown")
     data_dir: Path | None = option(None, env=None, help="ask this data directory, while no server runs on it")
+
+
+@dataclass(frozen=True)
+class SchemaOptions:
+    """`infrasight schema`."""
+
+    cluster: str = option("", env=None, help="name of the cluster that the tables are spread over; unless given, they are for one server")
+    keep_days: int = option(30, minimum=0, maximum=36_500, unit="days", help="how long rows are kept, 0 for ever; alerts and rollups longer")
+    keep: tuple[str, ...] = option((), help="how long the rows of one table are kept, e.g. open=7,execve=90; may be repeated")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,15 @@ LOOPBACK = "127.0.0.1"
 
 
 def server(
-    directory: Path, port_file: Path, *, environ: Mapping[str, str], port: int = 0, prometheus_port: int = 0, lent: Sequence[int] = ()
+    directory: Path,
+    port_file: Path,
+    *,
+    environ: Mapping[str, str],
+    port: int = 0,
+    prometheus_port: int = 0,
+    keep_days: int | None = None,
+    keep: Sequence[str] = (),
+    lent: Sequence[int] = (),
 ) -> Program:
     """A server on `directory`, on loopback. Started again it keeps the port that it first chose."""
 
@@ -25,6 +33,8 @@ def server(
             f"--prometheus-port={prometheus_port}",
             f"--port-file={port_file}",
             "--log-level=info",  # that of the line that says it is ready
+            *([] if keep_days is None else [f"--keep-days={keep_days}"]),
+            *([f"--keep={','.join(keep)}"] if keep else []),
         ]
 
     return Program("server", "infrasight.server", arguments, "infrasight server ready", _among_themselves(environ), tuple(lent))

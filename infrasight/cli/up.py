@@ -67,6 +67,8 @@ class Up:
             environ=PRECEDENCE | os.environ,
             port=options.server_port,
             prometheus_port=options.server_prometheus_port,
+            keep_days=options.keep_days,
+            keep=options.keep,
             lent=[lent],
         )
         node = programs.node(

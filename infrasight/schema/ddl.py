@@ -1,4 +1,4 @@
-"""ClickHouse tables, derived: one per event kind, in the database `infrasight`."""
+"""What a column is in ClickHouse, derived: in the tables of the kinds (`schema.tables`), and on the way into them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from infrasight.schema.columns import Column, Kind, Type
 
 DATABASE = "infrasight"
-SCHEMA_VERSION = 1
-"""Recorded in the database's comment. It grows when older code can no longer work with the tables; a new column or kind is no reason."""
+SCHEMA_VERSION = 2
+"""Recorded in the database's comment. It grows when older code can no longer work with the tables, or when they need what
+`store.steps` does to them; a new column or kind is no reason."""
 LINEAGE_SEPARATOR = "\\0"
 """Between the names of a LINEAGE column on the wire: the one byte that no name can hold, as ClickHouse spells it."""
-DEDUPLICATION_WINDOW = 10_000
-"""Tokens that a table remembers."""
 TYPES: dict[Type, str] = {
     Type.BOOL: "Bool",
     Type.U16: "UInt16",
@@ -31,6 +30,8 @@ TYPES: dict[Type, str] = {
 MARK, MARK_GIVEN = "batch", "batch_given"
 """Which batch brought a row, as its insert keeps it and as it is given: a number that stands for the batch's token, 0 where that is not known.
 `SELECT *` leaves it out."""
+STORED = "stored"
+"""When a row was stored, by which rollups are filled."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ def text(value: str) -> str:
     return f"'{escaped}'"
 
 
+def on(cluster: str) -> str:
+    """The clause that has all servers of a cluster do it; empty for one server."""
+    return f" ON CLUSTER {text(cluster)}" if cluster else ""
+
+
 def stored_name(column: Column) -> str:
     """The name under which a column is inserted: a LINEAGE goes in joined, into a column that is not stored, and is kept as an array."""
     return f"{column.name}_joined" if column.type is Type.LINEAGE else column.name
@@ -77,39 +83,22 @@ def table_columns(column: Column) -> tuple[TableColumn, ...]:
 
 
 def own_columns() -> tuple[TableColumn, ...]:
-    """What every table has after the columns of its kind."""
+    """What every table of a kind has after the columns of its kind."""
     meaning = "Which batch of its node brought the row: what tells a batch that is sent again from a new one."
+    stored = "When the server stored it; 1970 for rows of before there were rollups."
     return (
         TableColumn(MARK_GIVEN, "UInt64", " EPHEMERAL 0"),
         TableColumn(MARK, "UInt64", f" MATERIALIZED {MARK_GIVEN} COMMENT {text(meaning)} CODEC(ZSTD(1))"),
+        TableColumn(STORED, "DateTime('UTC')", f" COMMENT {text(stored)} CODEC(ZSTD(1))"),
     )
 
 
-def column_ddl(column: Column) -> list[str]:
-    """The column's definitions in a CREATE TABLE, one each."""
-    return [each.ddl() for each in table_columns(column)]
-
-
-def database_ddl() -> str:
-    """CREATE DATABASE IF NOT EXISTS, with the schema version in its comment."""
-    return f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic COMMENT 'schema {SCHEMA_VERSION}'"
-
-
-def table_ddl(kind: Kind) -> str:
-    """CREATE TABLE IF NOT EXISTS for one kind. Sorted by time within a node; a partition is a day.
-
-    `merge_selector_base` is twice the default: parts are merged more at a time, so a row is rewritten less often (docs/STORE.md).
-    """
-    lines = [line for column in kind.columns for line in column_ddl(column)] + [each.ddl() for each in own_columns()]
-    columns = ",\n    ".join(lines)
-    return (
-        f"CREATE TABLE IF NOT EXISTS {DATABASE}.{quoted(kind.name)} (\n    {columns}\n)\n"
-        "ENGINE = MergeTree PARTITION BY toDate(ts) ORDER BY (node, ts)\n"
-        f"SETTINGS non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}, merge_selector_base = 10\n"
-        f"COMMENT {text(kind.doc)}"
-    )
+def inserted_columns(kind: Kind) -> tuple[TableColumn, ...]:
+    """What an INSERT takes: a batch's columns in the order of the declaration, its mark, and when it is stored."""
+    given, _, stored = own_columns()
+    return (*(table_columns(column)[0] for column in kind.columns), given, stored)
 
 
 def insert_columns(kind: Kind) -> str:
-    """The column list of an INSERT that takes a batch's columns in the order of the declaration."""
-    return ", ".join(quoted(stored_name(column)) for column in kind.columns)
+    """The column list of an INSERT."""
+    return ", ".join(quoted(column.name) for column in inserted_columns(kind))

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from infrasight.schema.ddl import DATABASE, quoted, text
+from infrasight.schema.ddl import DATABASE, on, quoted, text
 from infrasight.schema.events.ptrace import REQUESTS
 from infrasight.schema.parts import WHO
 
@@ -85,10 +85,10 @@ class View:
         event_type = {"event_type": "String"} if self.calls else {}
         object.__setattr__(self, "columns", tuple((shared | event_type | dict(self.types)).items()))
 
-    def ddl(self, create: str = "CREATE VIEW IF NOT EXISTS") -> str:
-        """The statement that makes it."""
+    def ddl(self, create: str = "CREATE VIEW IF NOT EXISTS", cluster: str = "") -> str:
+        """The statement that makes it; in a cluster, of the tables that are spread over it."""
         columns = ", ".join(f"{quoted(name)} {type}" for name, type in self.columns)
-        return f"{create} {ORIGINAL_DATABASE}.{self.name} ({columns}) AS\n{self._select()}\nCOMMENT {text(self.comment)}"
+        return f"{create} {ORIGINAL_DATABASE}.{self.name}{on(cluster)} ({columns}) AS\n{self._select()}\nCOMMENT {text(self.comment)}"
 
     @property
     def comment(self) -> str:
@@ -188,3 +188,13 @@ VIEWS: tuple[View, ...] = (
     ),
 )
 """All of them. Of the calls that mount file systems the original sees mount() only."""
+
+
+def original_database_ddl(cluster: str = "") -> str:
+    """CREATE DATABASE IF NOT EXISTS."""
+    return f"CREATE DATABASE IF NOT EXISTS {ORIGINAL_DATABASE}{on(cluster)}"
+
+
+def original_ddl(cluster: str = "") -> list[str]:
+    """All statements that make the views, in order."""
+    return [original_database_ddl(cluster), *(view.ddl(cluster=cluster) for view in VIEWS)]

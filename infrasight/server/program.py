@@ -21,7 +21,7 @@ from infrasight.server.graph import Server
 from infrasight.server.measures import samples
 from infrasight.server.settings import Settings
 from infrasight.settings import parse
-from infrasight.store import Store, open_store
+from infrasight.store import Retention, Store, open_store
 from infrasight.wire.server import GrpcServer
 
 log = logging.getLogger("infrasight.server")
@@ -33,7 +33,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     if settings.nice is not None:
         take_precedence(settings.nice)  # before the store starts its threads
     tls, access = admission(settings)
-    store = open_store(settings.store)
+    store = open_store(settings.store, Retention.of(settings.keep_days, settings.keep))
     server = Server(store, ingest_bytes=settings.ingest_bytes, decoding_bytes=settings.decoding_bytes, patience_s=settings.store_patience_s)
     address = settings.server_addr, settings.server_port
     grpc = GrpcServer(server.services, *address, insecure_listen=settings.insecure_listen, tls=tls, access=access, limits=settings.limits())

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from infrasight.schema.retention import MAX_DAYS
 from infrasight.settings import option
+from infrasight.store import Keep
 from infrasight.wire.limits import Limits
 
 
@@ -28,6 +30,10 @@ class Settings:
         env="INFRASIGHT_STORE",
         help="where events are kept: chdb:///absolute/directory, or clickhouse://user@host:port/?password_file=FILE (docs/STORE.md)",
     )
+    keep_days: int | None = option(
+        None, minimum=0, maximum=MAX_DAYS, unit="days", help="how long rows are kept, 0 for ever; else as before, 30 at first; rollups longer"
+    )
+    keep: tuple[Keep, ...] = option((), help="how long the rows of one table are kept, e.g. open=7,execve=90; may be repeated")
     prometheus_port: int = option(9091, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port of the metrics on loopback, 0 for none")
     max_connections: int = option(4096, minimum=1, help="connections at a time; another is closed at once")
     max_connections_per_address: int = option(1024, minimum=1, help="of them from one address, behind which may be many nodes")

@@ -9,7 +9,9 @@ Belongs here: what is said to ClickHouse, how it is opened, migrated, written on
       batches.py     a batch, checked and named for its table
       joining.py     several batches as one insert, each in its table once
       blocks.py      a batch as a block of the Native format, straight from Arrow's buffers
-      tables.py      database and tables, created and migrated; views.py: the original's tables, which are views of them
+      tables.py      database and tables, created and migrated; steps.py: what older ones need
+      views.py       the original's tables, which are views of them
+      rolling.py     rollups, filled from what was stored
       session.py     what the others need of an engine; its errors made ours
       reading.py     a query, from its text to the last chunk
       gate.py        what a query may be, judged on ClickHouse's own parse of it
@@ -24,7 +26,8 @@ Belongs here: what is said to ClickHouse, how it is opened, migrated, written on
       http.py        the HTTP interface: queries in any format
 """
 
+from infrasight.schema.retention import Keep, Retention
 from infrasight.store.interface import QueryLimits, Store, StoreStatistics
 from infrasight.store.locations import open_store
 
-__all__ = ["QueryLimits", "Store", "StoreStatistics", "open_store"]
+__all__ = ["Keep", "QueryLimits", "Retention", "Store", "StoreStatistics", "open_store"]

@@ -14,8 +14,9 @@ from infrasight.errors import StoreError, StoreUnavailable
 
 COMPRESSIONS = ("lz4", "zstd", "none")
 FORM = "clickhouse://USER@HOST:PORT/?PARAMETER=VALUE&..."
-_PARAMETERS = frozenset({"host", "secure", "ca", "compression", "password_file", "http_port", "reader", "reader_password_file"})
+_PARAMETERS = frozenset({"host", "secure", "ca", "compression", "password_file", "http_port", "reader", "reader_password_file", "cluster"})
 _SECRET = re.compile(r"(://[^:@/?]*:).*(?=@)|(password=)[^&]*", re.DOTALL)
+_CLUSTER = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _PORTS = {False: (9000, 8123), True: (9440, 8443)}
 """ClickHouse's own, native and HTTP, by whether they are secure."""
 
@@ -62,6 +63,8 @@ class Address:
     writer: Login
     reader: Login
     """Who asks people's queries."""
+    cluster: str = ""
+    """Name of the cluster that the tables are spread over; empty for one server."""
 
     def certificates(self) -> str | None:
         """The file with certificates to trust, if not the system's. Raises StoreUnavailable when it cannot be read."""
@@ -106,6 +109,8 @@ def _parse(url: str) -> Address:
     native, http = _PORTS[secure]
     if once.get("compression", "lz4") not in COMPRESSIONS:
         raise ValueError(f"compression is one of {', '.join(COMPRESSIONS)}")
+    if (cluster := once.get("cluster", "")) and not _CLUSTER.fullmatch(cluster):
+        raise ValueError("cluster is a name: letters, digits and . _ -")
     writer = Login(unquote(parts.username or "default"), _file(once, "password_file"), "INFRASIGHT_STORE_PASSWORD")
     reader = Login(once["reader"], _file(once, "reader_password_file"), "INFRASIGHT_STORE_READER_PASSWORD") if "reader" in once else writer
     return Address(
@@ -116,6 +121,7 @@ def _parse(url: str) -> Address:
         compression=once.get("compression", "lz4"),
         writer=writer,
         reader=reader,
+        cluster=cluster,
     )
 
 

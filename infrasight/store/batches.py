@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from infrasight.errors import InvalidBatch
 from infrasight.schema import KINDS, arrow_schema
-from infrasight.schema.ddl import DATABASE, MARK_GIVEN, insert_columns, quoted, stored_name, table_columns, text
+from infrasight.schema.ddl import DATABASE, insert_columns, inserted_columns, quoted, text
 
 MAX_DAYS = 100
 """Days that one batch may span: each becomes a part of its own, and a broken clock must not make thousands."""
@@ -39,24 +40,21 @@ def check_nulls(kind: str, batch: pa.RecordBatch) -> None:
 def file_statement(kind: str, token: str, file: str) -> str:
     """The INSERT for a batch that `as_stored` has named, as a block in a file, to be run by `Session.insert`."""
     settings = f"insert_deduplication_token = {text(token)}"
-    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({_columns(kind)}) FROM INFILE {text(file)} SETTINGS {settings} FORMAT Native"
+    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({insert_columns(KINDS[kind])}) FROM INFILE {text(file)} SETTINGS {settings} FORMAT Native"
 
 
 def native_statement(kind: str) -> str:
     """The INSERT for a batch that `as_stored` has named, to be run by `Connection.insert`; its token is a setting."""
-    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({_columns(kind)}) VALUES"
+    return f"INSERT INTO {DATABASE}.{quoted(kind)} ({insert_columns(KINDS[kind])}) VALUES"
 
 
-def as_stored(kind: str, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch, marked (`joining`) or not, its columns named as the table inserts them."""
-    return batch.rename_columns([name for name, _ in stored_types(kind)[: batch.num_columns]])
+def as_stored(kind: str, batch: pa.RecordBatch, stored_s: int) -> pa.RecordBatch:
+    """The batch, marked (`joining`), its columns named as the table inserts them, and when it is stored (seconds since the epoch)."""
+    stored = pa.array(np.full(batch.num_rows, stored_s, np.uint32))
+    return pa.RecordBatch.from_arrays([*batch.columns, stored], [name for name, _ in stored_types(kind)])
 
 
 @cache
 def stored_types(kind: str) -> tuple[tuple[str, str], ...]:
     """Names and types of the columns that the table inserts."""
-    return (*((stored_name(column), table_columns(column)[0].type) for column in KINDS[kind].columns), (MARK_GIVEN, "UInt64"))
-
-
-def _columns(kind: str) -> str:
-    return f"{insert_columns(KINDS[kind])}, {quoted(MARK_GIVEN)}"
+    return tuple((column.name, column.type) for column in inserted_columns(KINDS[kind]))

@@ -31,6 +31,7 @@ _NUMBERS: dict[str, tuple[pa.DataType, ...]] = {
     "Float64": (pa.float64(),),
 }
 """ClickHouse's types that are Arrow's buffers as they are."""
+_SECONDS = re.compile(r"DateTime(\('[^']*'\))?")
 _NANOSECONDS = re.compile(r"DateTime64\(9(, '[^']*')?\)")
 _DICTIONARY = pa.dictionary(pa.int32(), pa.binary())
 _KEYS_VERSION = 1
@@ -55,6 +56,8 @@ def block(batch: pa.RecordBatch, columns: Sequence[tuple[str, str]]) -> list[Byt
 def column(values: pa.Array, type: str, name: str) -> list[Bytes]:
     """The values as ClickHouse's `type`, in pieces. `name` is for the errors, which are those of `block`."""
     if values.type in _NUMBERS.get(type, ()) or (values.type == _TIME and _NANOSECONDS.fullmatch(type)):
+        return [_numbers(values)]
+    if values.type == pa.uint32() and _SECONDS.fullmatch(type):
         return [_numbers(values)]
     if type == "Bool" and values.type == pa.uint8():
         return [_view(np.frombuffer(_numbers(values), np.uint8) != 0)]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
+from infrasight.schema.retention import Retention
 from infrasight.store import batches
 from infrasight.store.blocks import block
 from infrasight.store.directory import DataDirectory
@@ -25,11 +26,12 @@ log = logging.getLogger(__name__)
 class EmbeddedStore(ThreadedStore):
     """One directory, one process."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, retention: Retention) -> None:
         self._directory = DataDirectory(path)
-        super().__init__(str(self._directory.path))
+        super().__init__(str(self._directory.path), retention, shared=False)
         self._control: Session | None = None
         self._writer: Session | None = None
+        self._own_session: Session | None = None
         self._mender: Session | None = None
 
     def _connect(self) -> Session:
@@ -43,12 +45,18 @@ class EmbeddedStore(ThreadedStore):
             log.warning("store %s: took back %d marks of batches that a crash kept from being stored", self._name, marks)
         self._control = self._connect()
         self._control.execute("SET ROLE writer")
-        for statement in migrate(self._control):
+        for statement in migrate(self._control, self._retention):
             log.debug("store %s: %s", self._name, statement.partition("(")[0].strip())
         return self._control
 
+    def _own(self) -> Session:
+        if self._own_session is None:  # not the control session: another thread may be ending a query with that
+            self._own_session = self._connect()
+            self._own_session.execute(WRITER_SESSION)
+        return self._own_session
+
     def _write(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
-        rows = block(batches.as_stored(kind, batch), batches.stored_types(kind))
+        rows = block(batch, batches.stored_types(kind))
         with self._writing() as writer:
             writer.insert(lambda file: batches.file_statement(kind, token, file), rows)
 
@@ -80,8 +88,8 @@ class EmbeddedStore(ThreadedStore):
             self._control.execute(f"KILL QUERY WHERE Settings['log_comment'] = '{mark}' ASYNC")
 
     def _release(self) -> None:
-        for session in (self._writer, self._mender, self._control):
+        for session in (self._writer, self._own_session, self._mender, self._control):
             if session is not None:
                 session.close()
-        self._writer = self._mender = self._control = None
+        self._writer = self._own_session = self._mender = self._control = None
         self._directory.give_back()

@@ -40,7 +40,7 @@ def statement(kind: str, containers: Collection[ContainerKey], since_ns: int, un
 
 
 def _days(since_ns: int, until_ns: int) -> Iterator[str]:
-    """The partitions of a span (`infrasight.schema.ddl.table_ddl`)."""
+    """The partitions of a span (`infrasight.schema.tables.table_of`)."""
     last = until_ns // _DAY_NS
     for day in range(max(since_ns // _DAY_NS, last - DAYS_MAX + 1), last + 1):
         yield f"{datetime.fromtimestamp(day * 86_400, UTC):%Y%m%d}"

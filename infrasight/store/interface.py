@@ -89,6 +89,10 @@ class Store(abc.ABC):
         QueryRefused (not read-only, out of bounds, no such format), QueryFailed (ClickHouse's own words, one line), StoreUnavailable.
         """
 
+    async def roll_up(self) -> None:
+        """Sum up what can be by now: to be called every minute or so. Inserts wait meanwhile. Raises StoreUnavailable (call again)."""
+        return
+
     @abc.abstractmethod
     async def heal(self, kind: str, containers: Collection[ContainerKey], since_ns: int, until_ns: int) -> bool:
         """Have what the table `container` says of these put into rows of `kind` that were stored before it was known (`identity` is `pending` or

@@ -8,6 +8,7 @@ import threading
 import pyarrow as pa
 
 from infrasight.errors import StoreIncompatible
+from infrasight.schema.retention import Retention
 from infrasight.store import batches
 from infrasight.store.addresses import Address
 from infrasight.store.connection import Connection
@@ -28,8 +29,8 @@ CLOSE_S = 5.0
 class ServerStore(ThreadedStore):
     """Tables and inserts over the native protocol (connection.py), people's queries over HTTP (http.py)."""
 
-    def __init__(self, address: Address) -> None:
-        super().__init__(str(address))
+    def __init__(self, address: Address, retention: Retention) -> None:
+        super().__init__(str(address), retention, shared=True)
         self._address = address
         self._connection, self._mender = Connection(address), Connection(address, SERVER_HEALER)
 
@@ -38,13 +39,16 @@ class ServerStore(ThreadedStore):
 
     def _begin(self) -> Session:
         _check_version(self._connection)
-        for statement in migrate(self._connection):
+        for statement in migrate(self._connection, self._retention, self._address.cluster):
             log.info("store %s: %s", self._name, statement.partition("(")[0].strip())
         return self._connect()
 
+    def _own(self) -> Connection:
+        return self._connection
+
     def _write(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
         settings = SERVER_INSERT | {"insert_deduplication_token": token}
-        self._connection.insert(batches.native_statement(kind), settings, batches.as_stored(kind, batch))
+        self._connection.insert(batches.native_statement(kind), settings, batch)
 
     def _ask(self, sql: str) -> list[list[str]]:
         return self._connection.rows(sql)

@@ -64,8 +64,11 @@ SERVER_INSERT = {
     "min_insert_block_size_rows": "1000000000",
     "min_insert_block_size_bytes": "1000000000000",
     "max_partitions_per_insert_block": "0",
+    "distributed_foreground_insert": "1",
+    "insert_allow_materialized_columns": "1",
 }
-"""The same for an insert into a server; threads and roles are its own affair."""
+"""The same for an insert into a server; threads and roles are its own affair. Into a cluster, it is stored when it is answered, and with the mark of
+its batch: a Distributed table sends on no EPHEMERAL columns, and what is MATERIALIZED of them only so."""
 
 SERVER_HEALER = {"max_query_size": "16777216", "mutations_sync": "0", "allow_nondeterministic_mutations": "1"}
 """Of the connection that heals: replicated tables take a subquery for something that may change, and in each replica it finds the same rows."""

@@ -14,11 +14,13 @@ from typing import TypeVar
 import pyarrow as pa
 
 from infrasight.errors import QueryFailed, QueryRefused, StoreUnavailable
+from infrasight.schema.retention import Retention
 from infrasight.store import batches as shapes
 from infrasight.store import healing, joining
 from infrasight.store.gate import Gate
 from infrasight.store.interface import ContainerKey, QueryLimits, Store, StoreStatistics
 from infrasight.store.reading import Reading
+from infrasight.store.rolling import Rolling
 from infrasight.store.session import EngineError, Rows, Session
 
 log = logging.getLogger(__name__)
@@ -31,9 +33,11 @@ class ThreadedStore(Store):
     """Threads: one that inserts, a few that read, one that heals, one that opens, kills and closes. An engine fills in the methods below, which all
     block."""
 
-    def __init__(self, name: str) -> None:
-        """`name` says in errors which store it is."""
+    def __init__(self, name: str, retention: Retention, *, shared: bool) -> None:
+        """`name` says in errors which store it is; `shared`, whether others may store into the same tables."""
         self._name = name
+        self._shared = shared
+        self._retention = retention
         self._statistics = StoreStatistics()
         self._inserting = ThreadPoolExecutor(1, "store-insert")
         self._reading = ThreadPoolExecutor(4, "store-read")
@@ -41,6 +45,7 @@ class ThreadedStore(Store):
         self._managing = ThreadPoolExecutor(1, "store-manage")
         self._readings: set[Reading] = set()
         self._gate: Gate | None = None
+        self._rolling: Rolling | None = None
         self._is_open = False
         self._closed = False
 
@@ -49,8 +54,12 @@ class ThreadedStore(Store):
         """Get the database ready; a session of ours. Raises EngineError, StoreError."""
 
     @abc.abstractmethod
+    def _own(self) -> Rows:
+        """Where our own statements run, once begun. Raises EngineError, StoreError."""
+
+    @abc.abstractmethod
     def _write(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
-        """Insert a batch that is checked and marked and has rows. Raises EngineError, StoreError, InvalidBatch."""
+        """Insert a batch that is checked, marked, named as stored, and has rows. Raises EngineError, StoreError, InvalidBatch."""
 
     @abc.abstractmethod
     def _ask(self, sql: str) -> list[list[str]]:
@@ -93,6 +102,10 @@ class ThreadedStore(Store):
             raise
         self._statistics.batches[kind] += len(batches)
         self._statistics.rows[kind] += sum(batch.num_rows for batch in batches.values())
+
+    async def roll_up(self) -> None:
+        self._check_open()
+        await self._in(self._inserting, self._roll_up)
 
     async def query(self, sql: str, *, format: str = "JSONEachRow", limits: QueryLimits = QueryLimits()) -> AsyncIterator[bytes]:  # noqa: B008 - frozen
         gate = self._check_open()
@@ -144,6 +157,7 @@ class ThreadedStore(Store):
     def _open(self) -> None:
         try:
             self._gate = Gate(self._begin())
+            self._rolling = Rolling(self._own(), shared=self._shared)
         except BaseException as error:
             self._release()
             if isinstance(error, EngineError):
@@ -157,12 +171,36 @@ class ThreadedStore(Store):
             there = joining.present(self._ask(joining.question(kind, asked))) if asked else ()
             if incoming := joining.joined(batches, there):
                 shapes.check_nulls(kind, incoming[0])
-                self._write(kind, *incoming)
+                self._put(kind, *incoming)
                 self._see_to(kind, asked)
         except EngineError as error:
             raise StoreUnavailable(f"store {self._name}: {error}") from error
         finally:
             self._statistics.insert_s += time.monotonic() - started
+
+    def _put(self, kind: str, rows: pa.RecordBatch, token: str) -> None:
+        stored_s = self._rolling.stamp(kind, time.time()) if self._rolling else 0
+        self._write(kind, shapes.as_stored(kind, rows, stored_s), token)
+
+    def _see_to(self, kind: str, asked: Mapping[str, pa.RecordBatch]) -> None:
+        """That what was tried before is there now. ClickHouse may have noted the token of an attempt that failed, and then takes the next one for a
+        duplicate: what it left out goes in under another token."""
+        if asked and (missing := joining.joined(asked, joining.present(self._ask(joining.question(kind, asked))))):
+            rows, token = missing
+            self._put(kind, rows, f"{token}:{secrets.token_hex(8)}")
+
+    def _roll_up(self) -> None:
+        """Where inserts run, so that none of ours is under way."""
+        if (rolling := self._rolling) is None:
+            return
+        for minute in rolling.due(time.time()):
+            try:
+                rolling.close(minute)
+                for statement in rolling.statements(minute):
+                    self._own().execute(statement)
+                rolling.done(minute)
+            except EngineError as error:
+                raise StoreUnavailable(f"store {self._name}: {error}") from error
 
     def _heal(self, kind: str, containers: Collection[ContainerKey], since_ns: int, until_ns: int) -> bool:
         try:
@@ -177,13 +215,6 @@ class ThreadedStore(Store):
         except EngineError as error:
             raise StoreUnavailable(f"store {self._name}: rows of {kind} are not healed: {error}") from error
         return True
-
-    def _see_to(self, kind: str, asked: Mapping[str, pa.RecordBatch]) -> None:
-        """That what was tried before is there now. ClickHouse may have noted the token of an attempt that failed, and then takes the next one for a
-        duplicate: what it left out goes in under another token."""
-        if asked and (missing := joining.joined(asked, joining.present(self._ask(joining.question(kind, asked))))):
-            rows, token = missing
-            self._write(kind, rows, f"{token}:{secrets.token_hex(8)}")
 
     def _finish(self, reading: Reading) -> None:
         if reading in self._readings:

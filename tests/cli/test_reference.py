@@ -31,6 +31,12 @@ def test_what_up_passes_on_is_the_same_for_the_node() -> None:
     assert [up[name] for name in passed_on] == [node[name] for name in passed_on]
 
 
+def test_what_up_passes_on_is_the_same_for_the_server() -> None:
+    up, server = ([row for row in describe(DOCUMENTED[name]) if row.name.startswith("keep")] for name in ("up", "infrasight.server"))
+    assert up == server
+    assert len(up) == 2
+
+
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_command_has_a_section_and_its_summary(name: str) -> None:
     assert f"\n{'###' if ' ' in name else '##'} infrasight {name}\n" in PAGE

@@ -172,3 +172,11 @@ def test_a_question_to_a_directory_without_a_server(tmp_path: Path, capsys: pyte
 def test_a_question_to_a_directory_without_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["query", "SELECT 1", "--data-dir", str(tmp_path)]) == 1
     assert capsys.readouterr().err == f"infrasight: {tmp_path} holds no events\n"
+
+
+def test_how_long_rows_are_kept_is_for_the_server_to_know(tmp_path: Path) -> None:
+    def told(**more: Any) -> list[str]:
+        return [each for each in programs.server(tmp_path, tmp_path / "port", environ={}, **more).arguments() if each.startswith("--keep")]
+
+    assert told(keep_days=7, keep=("open=1", "execve=0")) == ["--keep-days=7", "--keep=open=1,execve=0"]
+    assert told() == []

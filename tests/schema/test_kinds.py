@@ -6,7 +6,7 @@ import re
 import pyarrow as pa
 import pytest
 
-from infrasight.schema import KINDS, LOSS_REASONS, NODE_LOSS_REASONS, PROBES, SHIPPED, Kind, Type, arrow, arrow_schema, ddl, protobuf
+from infrasight.schema import KINDS, LOSS_REASONS, NODE_LOSS_REASONS, PROBES, SHIPPED, Kind, Type, arrow, arrow_schema, ddl, protobuf, tables
 from infrasight.schema.columns import Buffer, Length, Source
 from infrasight.schema.kinds import BUFFERS, records_of
 from infrasight.schema.layout import CTYPES, layouts
@@ -72,7 +72,7 @@ def test_every_engine_has_every_column(kind: Kind) -> None:
     schema = arrow_schema(kind.name)
     assert schema.names == [column.name for column in kind.columns]
     assert not any(field.nullable for field in schema)
-    table, proto = ddl.table_ddl(kind), protobuf.events_proto()
+    (table,), proto = tables.table_of(kind).create(), protobuf.events_proto()
     for column in kind.columns:
         assert f"`{column.name}` {ddl.TYPES[column.type]} " in table
         assert f"`{ddl.stored_name(column)}` " in table
@@ -86,13 +86,13 @@ def test_type_tables_are_complete() -> None:
 @ALL
 def test_the_insert_takes_the_columns_in_the_order_of_the_declaration(kind: Kind) -> None:
     inserted = [name.strip("`") for name in ddl.insert_columns(kind).split(", ")]
-    assert inserted == [ddl.stored_name(column) for column in kind.columns]
+    assert inserted == [*(ddl.stored_name(column) for column in kind.columns), "batch_given", "stored"]
 
 
 def test_texts_are_quoted_in_ddl() -> None:
     column = dataclasses.replace(KINDS["open"].column("path"), doc=r"it's a \ path")
-    assert r"COMMENT 'it\'s a \\ path'" in ddl.column_ddl(column)[0]
-    assert r"COMMENT 'it\'s'" in ddl.table_ddl(dataclasses.replace(KINDS["open"], doc="it's"))
+    assert r"COMMENT 'it\'s a \\ path'" in ddl.table_columns(column)[0].ddl()
+    assert r"COMMENT 'it\'s'" in tables.table_of(dataclasses.replace(KINDS["open"], doc="it's")).create()[0]
 
 
 def test_text_is_a_dictionary_of_bytes() -> None:

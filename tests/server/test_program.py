@@ -37,6 +37,7 @@ class Process:
     def __init__(self, directory: Path, *options: str) -> None:
         self.port_file = directory / "port"
         self.options = ["--server-port=0", f"--port-file={self.port_file}", f"--store=chdb://{directory}/data", "--prometheus-port=0", *options]
+        self.options.append("--keep-days=0")  # the events of the tests are of years ago
         self.port = 0
 
     async def start(self) -> None:
@@ -187,7 +188,7 @@ async def test_a_graph_that_cannot_go_on_ends_the_server_with_its_reason(monkeyp
     async def at_once(_: float) -> None: ...
 
     monkeypatch.setattr(store, "insert", broken)
-    monkeypatch.setattr("infrasight.server.program.open_store", lambda _: store)
+    monkeypatch.setattr("infrasight.server.program.open_store", lambda *_: store)
     monkeypatch.setattr("infrasight.server.program.Supervisor", functools.partial(Supervisor, sleep=at_once))
     settings = Settings(server_port=0, port_file=tmp_path / "port", prometheus_port=0)
     serving = asyncio.ensure_future(serve(settings, asyncio.Event()))

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from infrasight.schema import KINDS, Kind, Type
-from infrasight.schema.ddl import DATABASE, MARK, MARK_GIVEN, TYPES, quoted, stored_name
+from infrasight.schema.ddl import DATABASE, MARK, MARK_GIVEN, STORED, TYPES, quoted, stored_name
+from infrasight.store import Retention
 from infrasight.store.session import Rows
 
 PROGRAM = "/usr/sbin/clickhouse-server"
@@ -102,6 +103,11 @@ class ClickHouse:
             self._process = None
 
 
+def older_migrate(server: Rows, retention: Retention, cluster: str) -> list[str]:
+    """In place of the store's own."""
+    return older_tables(server)
+
+
 def older_tables(server: Rows, kinds: tuple[str, ...] = tuple(KINDS)) -> list[str]:
     """Create the tables of `kinds` as it can have them."""
     for statement in (f"CREATE DATABASE IF NOT EXISTS {DATABASE}", *(_ddl(KINDS[kind]) for kind in kinds)):
@@ -111,7 +117,7 @@ def older_tables(server: Rows, kinds: tuple[str, ...] = tuple(KINDS)) -> list[st
 
 def _ddl(kind: Kind) -> str:
     columns = ", ".join(f"{quoted(stored_name(column))} {OLDER_TYPES.get(column.type, TYPES[column.type])}" for column in kind.columns)
-    columns += f", {MARK_GIVEN} UInt64, {MARK} UInt64 MATERIALIZED {MARK_GIVEN}"
+    columns += f", {MARK_GIVEN} UInt64, {MARK} UInt64 MATERIALIZED {MARK_GIVEN}, {STORED} DateTime('UTC')"
     day = "toDate(toDateTime(intDiv(ts, 1000000000), 'UTC'), 'UTC')"
     return f"CREATE TABLE IF NOT EXISTS {DATABASE}.{quoted(kind.name)} ({columns}) ENGINE = MergeTree PARTITION BY {day} ORDER BY (node, ts)"
 

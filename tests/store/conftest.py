@@ -11,7 +11,7 @@ from infrasight.store import QueryLimits, Store, open_store
 from infrasight.store.gate import FORMATS_STREAMED
 from infrasight.store.session import Session
 from infrasight.store.settings import SERVER_QUERY
-from tests.store.clickhouse import ClickHouse, older_tables
+from tests.store.clickhouse import ClickHouse, older_migrate
 
 Rows = Callable[..., Awaitable[bytes]]
 
@@ -66,7 +66,8 @@ def older(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infrasight.store.joining._DAY", "toUInt32(toDate(toDateTime(intDiv(ts, 1000000000), 'UTC'), 'UTC'))")
     known = {name: value for name, value in SERVER_QUERY.items() if not name.startswith(("cancel_", "allow_"))}
     monkeypatch.setattr("infrasight.store.http.SERVER_QUERY", known)
-    monkeypatch.setattr("infrasight.store.server.migrate", older_tables)
+    monkeypatch.setattr("infrasight.store.server.migrate", older_migrate)
+    monkeypatch.setattr("infrasight.store.threads.Rolling", lambda session, shared: None)
     monkeypatch.setattr("infrasight.store.threads.Gate", OlderGate)
 
 

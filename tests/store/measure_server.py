@@ -16,7 +16,7 @@ from asynch.proto.connection import Connection as Protocol
 from infrasight.store import batches
 from infrasight.store.addresses import parse
 from infrasight.store.connection import Connection
-from infrasight.store.joining import joined
+from tests.store import samples
 from tests.store.clickhouse import ClickHouse, older_tables
 from tests.store.measure import events
 
@@ -37,9 +37,7 @@ def ours(server: ClickHouse, rows: int = ROWS, times: int = 5, compression: str 
     """Columns straight from Arrow, as the store does it."""
     connection = Connection(parse(server.url(compression=compression)))
     older_tables(connection, ("open",))
-    marked = joined({"t": events(rows, 1)})
-    assert marked is not None
-    batch, statement = batches.as_stored("open", marked[0]), batches.native_statement("open")
+    batch, statement = samples.as_stored("open", events(rows, 1), 1), batches.native_statement("open")
     try:
         return cpu_us_a_row(lambda: connection.insert(statement, {}, batch), rows, times)
     finally:
@@ -50,9 +48,7 @@ def plain_asynch(server: ClickHouse, rows: int = ROWS, times: int = 3, compressi
     """asynch's own `execute` with columns, its faster way. Making Python values of the columns is not counted."""
     batch = events(rows, 1)
     batch = batch.set_column(0, "ts", batch.column("ts").cast(pa.int64()))
-    marked = joined({"t": batch})
-    assert marked is not None
-    columns = [column.to_pylist() for column in batches.as_stored("open", marked[0]).columns]
+    columns = [column.to_pylist() for column in samples.as_stored("open", batch, 1).columns]
     protocol = Protocol(host="127.0.0.1", port=server.native, compression=compression, settings={"strings_as_bytes": True})
     with asyncio.Runner() as runner:
         insert = lambda: runner.run(protocol.execute(batches.native_statement("open"), columns, columnar=True))  # noqa: E731 - it is one call

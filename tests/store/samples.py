@@ -8,6 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from infrasight.schema import KINDS, Column, Type, arrow_schema
+from infrasight.schema.ddl import MARK_GIVEN
+from infrasight.store import batches
 
 START_NS = 1_790_000_000_123_456_789
 HOSTILE = [
@@ -79,3 +81,9 @@ def expected(kind: str, batch: pa.RecordBatch) -> list[dict[str, Any]]:
                 joined = row[column.name]
                 row[column.name] = joined.split(b"\0") if joined else []
     return rows
+
+
+def as_stored(kind: str, batch: pa.RecordBatch, stored_s: int, mark: int = 1) -> pa.RecordBatch:
+    """The batch as it goes into its table, all rows with the same mark."""
+    marked = batch.append_column(MARK_GIVEN, pa.array([mark] * batch.num_rows, pa.uint64()))
+    return batches.as_stored(kind, marked, stored_s)

@@ -49,6 +49,7 @@ def test_everything_given() -> None:
         ("clickhouse://h/?compression=gzip", "lz4, zstd, none"),
         ("clickhouse://h/?password_file=secret", "absolute path"),
         ("clickhouse://h/?http_port=0", "http_port"),
+        ("clickhouse://h/?cluster=a%27b", "cluster is a name"),
         ("clickhouse://a%0ab@h", "control characters"),
     ],
 )

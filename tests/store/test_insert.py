@@ -17,7 +17,7 @@ from tests.store.conftest import ask
 
 async def stored(store: Store, kind: str, order: str = "ts") -> list[dict[str, Any]]:
     """All rows of a table, every value as bytes or number."""
-    chunks = [chunk async for chunk in store.query(f"SELECT * FROM `{kind}` ORDER BY {order}", format="ArrowStream")]
+    chunks = [chunk async for chunk in store.query(f"SELECT * EXCEPT stored FROM `{kind}` ORDER BY {order}", format="ArrowStream")]
     table = pa.ipc.open_stream(b"".join(chunks)).read_all()
     return [{name: plain(value) for name, value in row.items()} for row in _as_bytes(table).to_pylist()]
 

@@ -212,7 +212,7 @@ def test_what_others_have_under_their_names_is_left_alone_and_ours_is_kept_as_de
 async def test_a_database_that_lets_us_make_none_goes_without(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infrasight.store.views.ORIGINAL_DATABASE", "no such ` name")
+    monkeypatch.setattr("infrasight.schema.original.ORIGINAL_DATABASE", "no such ` name")
     store = open_store(f"chdb://{tmp_path}/store")
     await store.open()
     assert await ask(store, "SELECT count() FROM open") == "0"

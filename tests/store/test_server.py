@@ -19,12 +19,11 @@ from asynch.proto.connection import Connection as Protocol
 
 from infrasight.errors import InvalidBatch, QueryFailed, StoreError, StoreIncompatible, StoreUnavailable
 from infrasight.schema import KINDS, Type
-from infrasight.schema.ddl import stored_name
+from infrasight.schema.ddl import MARK_GIVEN, STORED, stored_name
 from infrasight.store import QueryLimits, Store, batches, open_store
 from infrasight.store.addresses import parse
 from infrasight.store.connection import Connection
 from infrasight.store.http import Session
-from infrasight.store.joining import joined
 from infrasight.store.session import EngineError
 from tests.store import samples
 from tests.store.clickhouse import PASSWORD, ClickHouse, older_tables
@@ -48,9 +47,7 @@ def connected(url: str, *kinds: str) -> Iterator[Connection]:
 
 
 def insert(connection: Connection, kind: str, batch: pa.RecordBatch, **settings: str) -> None:
-    marked = joined({"t": batch})
-    assert marked is not None
-    connection.insert(batches.native_statement(kind), settings, batches.as_stored(kind, marked[0]))
+    connection.insert(batches.native_statement(kind), settings, samples.as_stored(kind, batch, 7))
 
 
 def count(connection: Connection, kind: str = "open") -> int:
@@ -71,7 +68,7 @@ def as_sent(kind: str, batch: pa.RecordBatch) -> list[dict[str, Any]]:
     times = [c.name for c in KINDS[kind].columns if c.type is Type.TIME]
     for name in times:
         batch = batch.set_column(batch.schema.get_field_index(name), name, batch.column(name).cast(pa.int64()))
-    return batches.as_stored(kind, batch).to_pylist()
+    return samples.as_stored(kind, batch, 7).drop_columns([MARK_GIVEN, STORED]).to_pylist()
 
 
 def plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -256,6 +253,13 @@ def test_a_statement_that_fails_costs_its_connection_only(clickhouse: ClickHouse
             assert connection._protocol is None
             assert "DB::Exception" not in str(error.value)
         assert connection.rows("SELECT 'x'") == [["x"]]
+
+
+def test_a_statement_that_moves_many_rows_by_itself(clickhouse: ClickHouse) -> None:
+    """As rollups do: the server tells of its progress, and there is no result."""
+    with connected(clickhouse.url(), "loss") as connection:
+        connection.execute("INSERT INTO infrasight.loss (node, count) SELECT toString(number % 7), number FROM system.numbers LIMIT 3000000")
+        assert connection.rows("SELECT toString(count()) FROM infrasight.loss") == [["3000000"]]
 
 
 def emptied(clickhouse: ClickHouse) -> None:

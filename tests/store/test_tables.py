@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from infrasight.errors import StoreIncompatible
-from infrasight.schema import KINDS
-from infrasight.schema.ddl import DATABASE, SCHEMA_VERSION, own_columns, table_columns
-from infrasight.schema.original import VIEWS
+from infrasight.schema.ddl import DATABASE, SCHEMA_VERSION
+from infrasight.schema.original import original_ddl
+from infrasight.schema.tables import TABLES, views
 from infrasight.store import Store, open_store
 from infrasight.store.engine import Session
-from infrasight.store.settings import ENGINE_XML, USERS_XML
 from infrasight.store.tables import migrate
 from tests.store import samples
 from tests.store.conftest import ask
-
-
-@contextmanager
-def session(directory: Path) -> Iterator[Session]:
-    directory.mkdir(exist_ok=True)
-    (directory / "engine.xml").write_text(ENGINE_XML)
-    (directory / "users.xml").write_text(USERS_XML)
-    session = Session(directory / "clickhouse", directory / "engine.xml")
-    session.execute("SET ROLE writer")
-    try:
-        yield session
-    finally:
-        session.close()
+from tests.store.engines import session
 
 
 @asynccontextmanager
@@ -49,10 +36,9 @@ def layout(session: Session, table: str) -> list[list[str]]:
 
 def test_a_new_database_is_as_declared_and_a_second_look_changes_nothing(tmp_path: Path) -> None:
     with session(tmp_path) as new:
-        assert len(migrate(new)) == 1 + len(KINDS) + 1 + len(VIEWS)
-        for kind in KINDS.values():
-            columns = [each for column in kind.columns for each in table_columns(column)]
-            assert layout(new, kind.name) == [[each.name, each.type] for each in (*columns, *own_columns())]
+        assert len(migrate(new)) == 1 + len(TABLES) + len(views()) + len(original_ddl())
+        for table in TABLES.values():
+            assert layout(new, table.name) == [[column.name, column.type] for column in table.columns]
         assert migrate(new) == []
     with session(tmp_path) as again:
         assert migrate(again) == []
