@@ -15,7 +15,9 @@ from pathlib import Path
 from infrasight.schema import KINDS, Kind, Type
 from infrasight.schema.ddl import DATABASE, MARK, MARK_GIVEN, STORED, TYPES, quoted, stored_name
 from infrasight.store import Retention
-from infrasight.store.session import Rows
+from infrasight.store.gate import FORMATS_STREAMED
+from infrasight.store.session import Rows, Session
+from infrasight.store.settings import SERVER_QUERY
 
 PROGRAM = "/usr/sbin/clickhouse-server"
 PASSWORD = "the-pass'word \\ of writer"
@@ -113,6 +115,29 @@ def older_tables(server: Rows, kinds: tuple[str, ...] = tuple(KINDS)) -> list[st
     for statement in (f"CREATE DATABASE IF NOT EXISTS {DATABASE}", *(_ddl(KINDS[kind]) for kind in kinds)):
         server.execute(statement)
     return []
+
+
+class OlderGate:
+    """The server of the tests has no EXPLAIN: what a query may be is shown with chDB (test_gate.py)."""
+
+    def __init__(self, session: Session) -> None:
+        session.rows("SELECT name FROM system.functions")
+
+    def check(self, session: Session, sql: str, format: str) -> bool:
+        return format in FORMATS_STREAMED
+
+
+OLDER: dict[str, object] = {
+    "infrasight.store.server.OLDEST": (18, 16),
+    "infrasight.store.server.SERVER_INSERT": {"min_insert_block_size_rows": "1000000000"},
+    "infrasight.store.server.migrate": older_migrate,
+    "infrasight.store.threads.Rolling": lambda session, shared: None,
+    "infrasight.store.joining._TIME": "toInt64({})",
+    "infrasight.store.joining._DAY": "toUInt32(toDate(toDateTime(intDiv(ts, 1000000000), 'UTC'), 'UTC'))",
+    "infrasight.store.http.SERVER_QUERY": {name: value for name, value in SERVER_QUERY.items() if not name.startswith(("cancel_", "allow_"))},
+    "infrasight.store.threads.Gate": OlderGate,
+}
+"""What has to be put in the place of ours, by name, to work with it."""
 
 
 def _ddl(kind: Kind) -> str:

@@ -8,10 +8,7 @@ from pathlib import Path
 import pytest
 
 from infrasight.store import QueryLimits, Store, open_store
-from infrasight.store.gate import FORMATS_STREAMED
-from infrasight.store.session import Session
-from infrasight.store.settings import SERVER_QUERY
-from tests.store.clickhouse import ClickHouse, older_migrate
+from tests.store.clickhouse import OLDER, ClickHouse
 
 Rows = Callable[..., Awaitable[bytes]]
 
@@ -47,28 +44,11 @@ def own(tmp_path: Path) -> Iterator[ClickHouse]:
     server.kill()
 
 
-class OlderGate:
-    """The server of the tests has no EXPLAIN: what a query may be is shown with chDB (test_gate.py)."""
-
-    def __init__(self, session: Session) -> None:
-        session.rows("SELECT name FROM system.functions")
-
-    def check(self, session: Session, sql: str, format: str) -> bool:
-        return format in FORMATS_STREAMED
-
-
 @pytest.fixture
 def older(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work with a server that this version is too new for."""
-    monkeypatch.setattr("infrasight.store.server.OLDEST", (18, 16))
-    monkeypatch.setattr("infrasight.store.server.SERVER_INSERT", {"min_insert_block_size_rows": "1000000000"})
-    monkeypatch.setattr("infrasight.store.joining._TIME", "toInt64({})")
-    monkeypatch.setattr("infrasight.store.joining._DAY", "toUInt32(toDate(toDateTime(intDiv(ts, 1000000000), 'UTC'), 'UTC'))")
-    known = {name: value for name, value in SERVER_QUERY.items() if not name.startswith(("cancel_", "allow_"))}
-    monkeypatch.setattr("infrasight.store.http.SERVER_QUERY", known)
-    monkeypatch.setattr("infrasight.store.server.migrate", older_migrate)
-    monkeypatch.setattr("infrasight.store.threads.Rolling", lambda session, shared: None)
-    monkeypatch.setattr("infrasight.store.threads.Gate", OlderGate)
+    for place, value in OLDER.items():
+        monkeypatch.setattr(place, value)
 
 
 @pytest.fixture(params=["chdb", pytest.param("clickhouse", marks=pytest.mark.needs("clickhouse"))])

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from infrasight.errors import InvalidBatch
 from infrasight.node.delivery.cursors import Cursors, Position
 from infrasight.node.delivery.epoch import next_epoch, sync_directory
 from infrasight.node.delivery.lane import Held, LaneState
@@ -32,9 +33,11 @@ from infrasight.node.delivery.leftovers import Leftovers, find
 from infrasight.node.delivery.segment import Segment
 from infrasight.node.delivery.tally import Tally
 from infrasight.node.flow import Encoded
-from infrasight.node.ledger import Ledger
+from infrasight.node.ledger import Ledger, losses_in
 from infrasight.schema import KINDS, Lane
 
+LOSS = "loss"
+"""The kind whose rows count what others were lost."""
 READY_BYTES = 1 << 20
 """Payloads in memory that wait to be sent: what is more is read from the disk when its turn comes."""
 RETRY_S, RETRY_MAX_S = 1.0, 30.0
@@ -437,16 +440,29 @@ class Spool:
         if state.fd >= 0 and segment is state.segments[-1]:
             self._end_segment(state)
         for kind, rows in segment.rows.items():
-            if rows:
-                self.ledger.add(kind, reason, rows, segment.oldest_ns, segment.newest_ns)
-                self.tally.settle(kind, rows, kept=True)
-                state.given_up += rows
+            lost = max(rows - self._tell_again(state, segment), 0) if kind == LOSS else rows
+            if lost:
+                self.ledger.add(kind, reason, lost, segment.oldest_ns, segment.newest_ns)
+                state.given_up += lost
+            self.tally.settle(kind, rows, kept=True)
         segment.rows.clear()
         self.bytes -= segment.size
         segment.size = 0
         with contextlib.suppress(OSError):
             os.truncate(segment.path, 0)  # there still, or it would be missing when others before it are not done with
         self._advance(state)
+
+    def _tell_again(self, state: LaneState, segment: Segment) -> int:
+        """Rows of `loss` in a segment that is given up: what they say goes into others. How many they were."""
+        reading, told = state.reading, 0
+        with contextlib.suppress(OSError):
+            for start, header in segment.records(reading.offset if reading.segment == segment.number else 0):
+                if header.kind == LOSS and start not in segment.twice and (payload := segment.payload_of(start, header)):
+                    with contextlib.suppress(InvalidBatch):
+                        for loss in losses_in(payload):
+                            self.ledger.tell(loss)
+                        told += header.rows
+        return told
 
     # Keeping it.
 

@@ -13,6 +13,8 @@ from infrasight.node.delivery import spool as module
 from infrasight.node.delivery.segment import Segment
 from infrasight.node.delivery.spool import Spool
 from infrasight.node.flow import Encoded
+from infrasight.server.rows import made
+from infrasight.wire.codec import encode
 from tests.node.collector import until
 from tests.node.delivery.spools import KINDS, delivered, opened, piece, rows
 
@@ -227,6 +229,28 @@ def test_what_is_worth_least_and_is_oldest_is_given_up_and_told(tmp_path: Path) 
     assert left == [seq for seq in range(1, 91) if KINDS[seq % 3] == "open"][-len(left) :], "the newest"
     (telemetry,) = (loss for loss in lost if loss.probe == "resource")
     assert 10**18 <= telemetry.since_ns <= telemetry.until_ns <= 10**18 + 90
+    spool.close()
+
+
+def told(seq: int, reason: str, count: int) -> Encoded:
+    """A row of `loss`."""
+    row = {"ts": 20, "since": 10, "node": "n1", "probe": "open", "reason": reason, "count": count}
+    return Encoded(seq, "loss", 1, encode(made("loss", [row])), 10)
+
+
+def test_what_rows_of_loss_say_outlasts_them(tmp_path: Path) -> None:
+    """Of those that are given up; not of those that are stored, nor twice."""
+    spool = opened(tmp_path, bytes=1 << 20)
+    spool.append(told(1, "rate", 3))
+    assert [kind for _, kind, *_ in delivered(spool)] == ["loss"]
+    for seq, (reason, count) in enumerate([("ring_full", 5), ("ring_full", 7), ("rate", 11)], 2):
+        spool.append(told(seq, reason, count))
+    fill(spool, 100, "execve", first=10, size=20_000)
+    lost = {(loss.probe, loss.reason): (loss.count, loss.since_ns, loss.until_ns) for loss in spool.ledger.take()}
+    given_up, *_ = lost.pop(("execve", "spool_full"))
+    assert lost == {("open", "ring_full"): (12, 10, 20), ("open", "rate"): (11, 10, 20)}
+    assert ("open", "ring_full") not in spool.ledger.counts, "it was counted when it was lost"
+    assert rows(delivered(spool)) == {"execve": 1000 - given_up}
     spool.close()
 
 
