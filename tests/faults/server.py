@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping
 
 import pyarrow as pa
 
-from infrasight.server import program
+from infrasight.server import program, writer
 from infrasight.store import Store, connection, open_store
 from infrasight.wire import liveness
 from tests.faults.node import SHARES
@@ -59,7 +59,7 @@ def main() -> int:
     parser.add_argument("--die", choices=POINTS)
     parser.add_argument("--inserts", type=int, default=4)
     parser.add_argument("--older", action="store_true", help="work with ClickHouse 18.16")
-    parser.add_argument("--impatient", action="store_true", help="give up on a node, and a ClickHouse, that are silent for a second")
+    parser.add_argument("--impatient", action="store_true", help="give up on a node, and a ClickHouse, that are silent for a second, and try again soon")
     given, options = parser.parse_known_args()
     if given.older:
         for name, value in OLDER.items():
@@ -68,6 +68,7 @@ def main() -> int:
     if given.impatient:
         liveness.ASKED_EVERY_S, liveness.ANSWERS_WITHIN_S = 0.5, 1.0
         connection.ANSWER_S = connection.CONNECT_S = 1.0
+        writer.RETRY_S = writer._BACKOFF_MAX_S = 0.5
     if given.die:
         program.open_store = lambda *store: dying(open_store(*store), given.die, given.inserts)
     return program.main(options)

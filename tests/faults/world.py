@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any, Self
 
 from infrasight.client import Client
-from infrasight.errors import InfraSightError
+from infrasight.errors import StoreUnavailable, WireError
 from infrasight.wire import StatusResponse
 from tests.e2e.system import free_port
 from tests.faults.node import NUMBER, SHARES, Produced
 
 ROOT = Path(__file__).resolve().parents[2]
 Ask = Callable[[str], Awaitable[list[list[str]]]]
-"""The rows of a query whose columns are strings."""
+"""The rows of a query whose columns are strings. Raises one of `AWAY`."""
+AWAY = (StoreUnavailable, WireError)
+"""What is raised where nobody answers."""
 log = logging.getLogger(__name__)
 
 
@@ -187,20 +189,20 @@ class Account:
 
 
 async def account(ask: Ask, *nodes: Node) -> Account:
-    """As it is now. InfraSightError when nobody answers."""
+    """As it is now. One of `AWAY` when nobody answers."""
     where = f"WHERE node = '{nodes[0].name}'"
     parts = [f"SELECT 'stored', toString(count()), toString(uniqExact({NUMBER})) FROM infrasight.{kind} {where}" for kind in SHARES]
     parts += [f"SELECT 'dead', toString(sum(rows)), '0' FROM infrasight.dead_letter {where} AND event_kind != 'loss'"]
-    parts += [f"SELECT toString(reason), toString(sum(count)), '0' FROM infrasight.loss {where} AND probe != 'loss' GROUP BY reason"]
     stored = once = dead = 0
-    lost: dict[str, int] = {}
     for what, rows, different in await ask(" UNION ALL ".join(parts)):
         if what == "stored":
             stored, once = stored + int(rows), once + int(different)
-        elif what == "dead":
-            dead += int(rows)
         else:
-            lost[what] = int(rows)
+            dead += int(rows)
+    lost = {
+        reason: int(rows)
+        for reason, rows in await ask(f"SELECT toString(reason), toString(sum(count)) FROM infrasight.loss {where} AND probe != 'loss' GROUP BY reason")
+    }
     return Account(sum(node.produced.least() for node in nodes), sum(node.produced.most() for node in nodes), stored, once, dead, lost)
 
 
@@ -210,7 +212,7 @@ async def recovered(ask: Ask, *nodes: Node, within_s: float) -> float:
     found: Account | None = None
     while found is None or found.accounted < goal:
         assert time.monotonic() - began_s < within_s, f"{found}, of {goal}"
-        with contextlib.suppress(InfraSightError):
+        with contextlib.suppress(*AWAY):
             found = await account(ask, *nodes)
         await asyncio.sleep(0.1)
     return time.monotonic() - began_s
@@ -224,7 +226,7 @@ async def settled(ask: Ask, *nodes: Node, within_s: float) -> Account:
     while found is None or not found.balanced:
         assert time.monotonic() - began_s < within_s, f"{found}"
         await asyncio.sleep(0.1)
-        with contextlib.suppress(InfraSightError):
+        with contextlib.suppress(*AWAY):
             found = await account(ask, *nodes)
     for node in nodes:
         assert await node.end() == 0, node.log.read_text()[-3000:]
