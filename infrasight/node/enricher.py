@@ -36,6 +36,7 @@ from infrasight.node.containers.columns import Contained
 from infrasight.node.containers.containment import Container
 from infrasight.node.containers.table import Containers
 from infrasight.node.delivery.tally import Tally, read_as_rows
+from infrasight.node.doers import STATE, Doers, Sources, states
 from infrasight.node.flow import Batch, Drain, Loss
 from infrasight.node.growth import Growth, counters
 from infrasight.node.identity import Identity
@@ -43,8 +44,8 @@ from infrasight.node.names.answers import Answers
 from infrasight.node.names.namespaces import Namespaces
 from infrasight.node.names.reverse import ReverseNames
 from infrasight.node.names.users import Names
-from infrasight.node.paths import all_plain, placed, resolved, terminal
-from infrasight.node.processes import Process, Processes, Scan, mount_namespace
+from infrasight.node.paths import all_plain, placed, resolved
+from infrasight.node.processes import Processes, Scan, mount_namespace
 from infrasight.node.redaction.redactor import Redactor
 from infrasight.schema import KINDS, Column, Kind, Type, arrow_schema
 from infrasight.schema.arrow import TYPES
@@ -62,14 +63,14 @@ NAMES_EVERY_S = 10.0
 SCAN_EVERY = 20
 """How many times as long as it took until /proc is looked at again."""
 _SOURCE = b"source"
-_HEAD = ("start_ns", "pid", "exec_id", "cgroup_id", "enter_ns", "uid", "gid", "comm", "cwd_key", "tty")
+_HEAD = (*STATE, "enter_ns", "comm")
 """Members of a record that say who did it, and when."""
-_EXEC_MIX, _CGROUP_MIX = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
-"""Odd constants (MurmurHash3), so that process ids, counts of programs and cgroups do not meet in a sum."""
-
-
-def _digits(number: int) -> bytes:
-    return str(number).encode()
+DOERS_MAX = 2048
+"""Doers kept at most, about 500 bytes each."""
+SPARE = 2
+"""How many times as many as a batch has of them may be kept."""
+KEPT_NS = 1_000_000_000
+"""How long they are kept: by then all is asked for again, so that nothing is forgotten, or goes stale, for not being asked for."""
 
 
 def _number_or(names: Mapping[int, str]) -> Callable[[int], bytes]:
@@ -176,6 +177,7 @@ class Enricher(Actor):
         self.containers = Containers() if containers is None else containers
         self._tally = tally or Tally()
         self._contained = Contained(self.containers)
+        self._kept: Doers | None = None
         self._made: list[Container] = []
         self._node = node.encode()
         self._identity = Identity(node, boot)
@@ -217,7 +219,7 @@ class Enricher(Actor):
     async def _refresh(self, drain: Drain) -> None:
         self._mend(any(loss.probe == "process" for loss in drain.losses))
         if time.monotonic() - self._names_read_s > NAMES_EVERY_S:
-            self._names_read_s = time.monotonic()
+            self._names_read_s, self._kept = time.monotonic(), None
             await asyncio.to_thread(self._users.refresh)
             await asyncio.to_thread(self._groups.refresh)
 
@@ -263,6 +265,7 @@ class Enricher(Actor):
             yield self._batch(layout.kind.name, records, drain.wall_offset_ns, who)
         if drain.losses:
             yield self._losses(drain.losses)
+        self._heed()
         self.processes.forget(drain.whole_until_ns)
         self.cgroups.forget(drain.whole_until_ns)
 
@@ -320,52 +323,56 @@ class Enricher(Actor):
             yield {name: column.slice(start, end - start) for name, column in who.items()}
 
     def _who(self, records: Records, wall_offset_ns: int) -> Who:
-        ids = self._identity.of(records["start_ns"], records["pid"])
-        exec_ids, cgroup_ids = records["exec_id"], records["cgroup_id"]
-        # A process that has become another program, or moved, is told apart from what it was, whose events may still come.
-        distinct = Distinct.of(ids + exec_ids * _EXEC_MIX + cgroup_ids * _CGROUP_MIX)
-        first = distinct.first()
-        keys = zip(ids[first].tolist(), records["pid"][first].tolist(), strict=True)
-        found = [self.processes.find(*key) for key in keys]
-        parents = np.array([process.parent_id for process in found], np.uint64)
-        exes = [process.exe_at(exec_id) for process, exec_id in zip(found, exec_ids[first].tolist(), strict=True)]
+        distinct = states(records)
+        doers, places = self._doers(records, distinct)
         return {
             "ts": numbers(records["enter_ns"].astype(np.int64) + wall_offset_ns, TYPES[Type.TIME]),
             "node": constant(self._node, len(records)),
-            **self._called(records, distinct, found),
             "comm": encode_padded(np.ascontiguousarray(records["comm"]).view(np.uint8).reshape(len(records), -1)),
-            "process_id": numbers(ids, pa.uint64()),
-            "parent_id": numbers(parents[distinct.codes], pa.uint64()),
-            "ancestors": distinct.name([process.lineage for process in found]),
-            "exe": distinct.name(exes),
-            "cwd": named(records["cwd_key"], self.processes.directory),
-            "tty": named(records["tty"], terminal),
-            **self._where(distinct, cgroup_ids[first]),
+            **doers.columns(places[distinct.codes]),
         }
 
-    def _called(self, records: Records, distinct: Distinct, found: list[Process]) -> Who:
-        """What users and groups are called where each process is."""
-        if not any(process.mount_ns for process in found):
-            return {"user": named(records["uid"], self._users.name), "group": named(records["gid"], self._groups.name)}
-        pids = {process.mount_ns: process.pid for process in found}
-        places = {namespace: place for place, namespace in enumerate(pids)}
-        upper = np.array([places[process.mount_ns] for process in found], np.uint64)[distinct.codes] << np.uint64(32)
-        there = [self.namespaces.find(*each) if each[0] else None for each in pids.items()]
-        users = [_digits if inside is None else inside.user for inside in there]
-        groups = [_digits if inside is None else inside.group for inside in there]
-        if 0 in places:
-            users[places[0]], groups[places[0]] = self._users.name, self._groups.name
-        return {
-            "user": named(upper | records["uid"], lambda key: users[key >> 32](key & 0xFFFFFFFF)),
-            "group": named(upper | records["gid"], lambda key: groups[key >> 32](key & 0xFFFFFFFF)),
-        }
+    def _doers(self, records: Records, distinct: Distinct) -> tuple[Doers, npt.NDArray[np.int64]]:
+        """The doers of records (n,), and the places there of the distinct ones (k,). Those of large batches are kept; where a batch has few of
+        them, or they are too many, it has its own, since the columns of a batch hold the names of all."""
+        self._heed(int(records["enter_ns"][0]))
+        if len(records) > FEW:
+            kept = self._kept or Doers(self._sources, int(records["enter_ns"][0]))
+            found = kept.find(distinct.values)
+            new = found.count(None)
+            if len(kept) + new > SPARE * kept.widest:  # others than before
+                kept, new = Doers(self._sources, int(records["enter_ns"][0])), len(found)
+                found = kept.find(distinct.values)
+            if len(kept) + new <= min(DOERS_MAX, SPARE * len(found)):
+                self._kept = kept
+                if new:
+                    missing = [number for number, place in enumerate(found) if place is None]
+                    kept.add([distinct.values[number] for number in missing], self._heads(records, distinct.first()[missing]))
+                    found = kept.find(distinct.values)
+                return kept, np.array(found, np.int64)
+        own = Doers(self._sources)
+        own.add(distinct.values, self._heads(records, distinct.first()))
+        return own, np.arange(len(own))
 
-    def _where(self, distinct: Distinct, cgroup_ids: npt.NDArray[np.uint64]) -> Who:
-        """In which containers: `cgroup_ids` (k,) are those of the distinct values of the rows. In the order of their numbers, so that the same ones
-        are met again."""
-        ids, places = np.unique(cgroup_ids, return_inverse=True)
-        here = Distinct(places.astype(np.int32)[distinct.codes], [])
-        return self._contained.columns(here, [self.cgroups.find(id) for id in ids.tolist()])
+    def _heads(self, records: Records, rows: npt.NDArray[np.int64]) -> Records:
+        return Records({name: records[name][rows] for name in STATE}, len(rows))
+
+    def _heed(self, now_ns: int = 0) -> None:
+        """Keep of the doers what is still so, at this time by the monotonic clock if it is not earlier than they are."""
+        processes, cgroups = self.processes, self.cgroups
+        if self._kept:
+            self._kept.forget(processes.changed)
+            fresh = now_ns - self._kept.since_ns < KEPT_NS
+            if not (fresh and self._kept.holds(processes.changed_directories, cgroups.changed)):
+                self._kept = None
+        processes.changed.clear()
+        processes.changed_directories.clear()
+        cgroups.changed.clear()
+
+    @property
+    def _sources(self) -> Sources:
+        names = self._users, self._groups
+        return Sources(self._identity, self.processes, self.cgroups, self.containers, self._contained, self.namespaces, *names)
 
     def _losses(self, losses: list[Loss]) -> Batch:
         columns = {

@@ -115,6 +115,10 @@ class Processes:
         self._directories: dict[int, bytes] = {}
         self._own_mount_ns = mount_namespace("self", proc)
         self._now_ns = 0
+        self.changed: set[int] = set()
+        self.changed_directories: set[int] = set()
+        """Processes, by id, and directories, by key, of which something else is known than before, for who keeps what was found; who has seen to them
+        takes them out."""
         self.unknown = 0
         """Processes met of which no fork had been seen."""
 
@@ -160,6 +164,7 @@ class Processes:
             process = self._table.get(me) or self._add(me, child, parent_id, comm, b"")
             process.parent_id, process.lineage, process.known = parent_id, parent.lineage_of_child(parent_comm) if parent else b"", True
             process.comm, process.exe = comm, process.exe or exe
+            self.changed.add(me)
             self._moved(process, process.mount_ns or mount_ns, parent)
 
     def _is_known(self, me: int) -> bool:
@@ -195,8 +200,11 @@ class Processes:
         new = np.ones(len(records), bool)
         for row, (me, parent, action, now, pid, comm, parent_comm, exec_id, cwd_key, mount_ns) in enumerate(zip(ids, parents, *columns, strict=True)):
             process = (self._fork if action == FORK else self._known)(me, pid, comm, parent, parent_comm, exec_id)
+            before = process.mount_ns
             if mount_ns:
                 self._moved(process, mount_ns, self._table.get(parent))
+            if action == EXEC or process.mount_ns != before:
+                self.changed.add(me)
             if action == EXEC:
                 process.became(exec_id, _place(records, row, "file", 1), comm)
                 self._learn_directory(cwd_key, _place(records, row, "cwd", 2))
@@ -221,7 +229,8 @@ class Processes:
         return {process.mount_ns: process.pid for process in self._table.values() if process.mount_ns and not process.ended}
 
     def _learn_directory(self, key: int, path: bytes) -> None:
-        self._directories.pop(key, None)
+        if self._directories.pop(key, b"") != path:
+            self.changed_directories.add(key)
         self._directories[key] = path
         while len(self._directories) > DIRECTORIES_MAX:
             del self._directories[next(iter(self._directories))]
@@ -254,6 +263,7 @@ class Processes:
             oldest = self._ended.popleft()[1] if self._ended else next(iter(self._table))
             self._drop(oldest)
         self._table[me] = process = Process(pid, parent, comm, lineage)
+        self.changed.add(me)
         if self._alive.get(pid, me) != me:  # the end of the one before was lost
             self._over(pid, self._alive[pid])
         self._alive[pid] = me

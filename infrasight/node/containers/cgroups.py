@@ -29,6 +29,8 @@ class Cgroups:
         self._table: dict[int, Container] = {}
         self._removed: deque[tuple[int, int]] = deque()
         self._expected: OrderedDict[bytes, Container] = OrderedDict()
+        self.changed: set[int] = set()
+        """Cgroups of which something else is known than before, for who keeps what was found; who has seen to them takes them out."""
         self.hits = self.misses = self.evictions = 0
         """Times that a cgroup was asked for and known, and not known; cgroups forgotten for want of room."""
 
@@ -80,6 +82,8 @@ class Cgroups:
         while len(self._table) >= self._most and id not in self._table:
             oldest = self._removed.popleft()[1] if self._removed else next(iter(self._table))
             self.evictions += self._table.pop(oldest, None) is not None
+        if self._table.get(id) != container:
+            self.changed.add(id)
         self._table[id] = container if container != NOWHERE else NOWHERE
 
     def expect(self, path: bytes, container: Container) -> None:

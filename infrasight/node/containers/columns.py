@@ -16,7 +16,8 @@ from infrasight.schema import Type
 from infrasight.schema.arrow import TYPES
 
 _NOTHING = Facts()
-_WIDTHS: dict[pa.DataType, type[np.generic]] = {TYPES[Type.TIME]: np.int64, TYPES[Type.BOOL]: np.uint8}
+WIDTHS: dict[pa.DataType, type[np.generic]] = {TYPES[Type.TIME]: np.int64, TYPES[Type.BOOL]: np.uint8, TYPES[Type.U64]: np.uint64}
+"""What numpy calls them."""
 _BY_PATH = {"container_id": "id", "container_runtime": "runtime"}
 """Columns, and what the path of a cgroup tells."""
 _BY_RUNTIME = {
@@ -51,7 +52,7 @@ class Contained:
         known = [_known(containers, *each) for each in zip(inside, found, strict=True)]
         if (inside, found, known) != (self._inside, self._found, self._known):
             self._inside, self._found, self._known, self._made = inside, found, known, _columns(inside, found, known)
-        return {name: _repeated(column, distinct.codes) for name, column in self._made.items()}
+        return {name: repeated(column, distinct.codes) for name, column in self._made.items()}
 
 
 def _columns(inside: Sequence[Container], found: Sequence[Facts | None], known: Sequence[bytes]) -> dict[str, pa.Array]:
@@ -60,11 +61,11 @@ def _columns(inside: Sequence[Container], found: Sequence[Facts | None], known: 
     return {**whose(each, inside, facts), **told(each, facts), "identity": each.name(known)}
 
 
-def _repeated(column: pa.Array, codes: npt.NDArray[np.int32]) -> pa.Array:
+def repeated(column: pa.Array, codes: npt.NDArray[np.int32]) -> pa.Array:
     """The value of the column (k,) that each code (n,) stands for."""
     if isinstance(column, pa.DictionaryArray):
-        return pa.DictionaryArray.from_arrays(numbers(numbers_of(column.indices, np.int32)[codes], pa.int32()), column.dictionary)
-    return numbers(numbers_of(column, _WIDTHS[column.type])[codes], column.type)
+        return pa.DictionaryArray.from_arrays(numbers(numbers_of(column.indices, np.int32).take(codes), pa.int32()), column.dictionary, safe=False)
+    return numbers(numbers_of(column, WIDTHS[column.type])[codes], column.type)
 
 
 def whose(distinct: Distinct, inside: Sequence[Container], facts: Sequence[Facts]) -> dict[str, pa.Array]:

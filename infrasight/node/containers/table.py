@@ -39,6 +39,8 @@ class Shelf:
         self._table: OrderedDict[bytes, dict[bytes, Facts]] = OrderedDict()
         self._ended: OrderedDict[Key, float] = OrderedDict()
         self._count = self._bytes = self.evictions = 0
+        self.changes = 0
+        """Times that something was learned or forgotten."""
 
     def __len__(self) -> int:
         return self._count
@@ -49,6 +51,7 @@ class Shelf:
         self._forget(key)
         self._table.setdefault(key.id, {})[key.space] = facts
         self._count, self._bytes = self._count + 1, self._bytes + facts.weight()
+        self.changes += 1
         while self._count > self._room.containers or (self._bytes > self._room.bytes and self._count > 1):
             self._forget(next(iter(self._ended), None) or self._longest_not_asked_for())
             self.evictions += 1
@@ -90,6 +93,7 @@ class Shelf:
         if facts is None:
             return
         self._count, self._bytes = self._count - 1, self._bytes - facts.weight()
+        self.changes += 1
         if not spaces:
             del self._table[key.id]
 
@@ -110,11 +114,17 @@ class Containers:
         self._excused: set[bytes] = set()
         self.seek: Callable[[Container], None] = lambda container: None
         """Called with each that is met before it was told of."""
+        self._changes = 0
         self.hits = self.misses = self._evictions = 0
         """Times that a container was asked for and known, and not known."""
 
     def __len__(self) -> int:
         return sum(map(len, self._shelves.values()))
+
+    @property
+    def changes(self) -> int:
+        """Another number whenever another answer may be given than before."""
+        return self._changes + sum(shelf.changes for shelf in self._shelves.values())
 
     @property
     def evictions(self) -> int:
@@ -136,6 +146,7 @@ class Containers:
         if shelf is None:
             return
         self._evictions += shelf.evictions
+        self._changes += shelf.changes + 1
         self._of[shelf.realm].remove(shelf)
         if not self._of[shelf.realm]:
             del self._of[shelf.realm]
@@ -143,6 +154,7 @@ class Containers:
     def are_told_of(self, runtimes: Mapping[bytes, Collection[bytes]]) -> None:
         """By realm, the runtimes, as paths of cgroups name them, whose containers somebody tells us of from now on."""
         self._told_of = runtimes
+        self._changes += 1
         self._news.set()
 
     def find(self, container: Container) -> Facts | None:

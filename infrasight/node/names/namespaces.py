@@ -67,6 +67,8 @@ class Namespaces:
         """Threads that look now."""
         self.names = 0
         """Names remembered."""
+        self.changes = 0
+        """Times that something else was found in a namespace than before."""
         self.hits = self.misses = self.evictions = self.failures = 0
         """Times that a namespace was asked for and known, and not known; namespaces forgotten for want of room; times that one could not be looked
         into."""
@@ -185,6 +187,7 @@ class Namespaces:
         if known is not None:
             known.looking = False
             if found is not None:
+                self.changes += found != known.inside
                 self.names += found.weight - (known.inside.weight if known.inside else 0)
                 known.inside = found
                 self._make_room()
