@@ -297,7 +297,7 @@ class _Protocol(H2Protocol):
             self._busy_s, self._called = now, True
         elif now - self._busy_s > (self._owner.limits.idle_s if self._called else self._owner.limits.first_call_s):
             self.refuse("" if self._called else "slow")
-        if now > self._old_at_s:
+        if now > self._old_at_s and not self.connection.is_closing():
             self._end_of_age(now)
 
     def _end_of_age(self, now: float) -> None:
