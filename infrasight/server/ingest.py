@@ -63,8 +63,8 @@ class Ingest(CollectorService, Actor):
         self._stopping.set()
 
     async def ship(self, stream: Stream) -> None:
-        """One node's stream. What is malformed ends it; a batch that is not its kind's is rejected and the stream goes on. When the server stops
-        it ends well, after the acks: with an error status, acks that the node had not read yet would be lost."""
+        """One node's stream. What is malformed ends it; a batch that is not its kind's is rejected and the stream goes on. When the server stops,
+        or the connection is too old, it ends well, after the acks: with an error status, acks that the node had not read yet would be lost."""
         if self._stopping.is_set():
             raise Disconnected("the server is stopping")
         first = await stream.receive()
@@ -96,7 +96,8 @@ class Ingest(CollectorService, Actor):
             receiver.add_done_callback(self._receivers.discard)
             if self._stopping.is_set():
                 receiver.cancel()
-            await _answer(stream, session)
+            with stream.ended_with_age(receiver.cancel):
+                await _answer(stream, session)
             receiver.cancel()
 
     async def _receive(self, stream: Stream, session: Session) -> None:

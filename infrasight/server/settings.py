@@ -40,6 +40,9 @@ class Settings:
     first_call_s: float = option(10.0, unit="s", minimum=0.1, help="how long a client may take to say what it wants")
     message_s: float = option(60.0, unit="s", minimum=0.1, help="how long a message that has begun may take, and a client to read its answer")
     idle_s: float = option(300.0, unit="s", minimum=0.1, help="how long a connection without a call is kept")
+    connection_age_s: float = option(
+        0.0, unit="s", minimum=0, help="how old a connection may become, give or take a tenth, before its client has to make another; 0 for no limit"
+    )
     received_bytes: int = option(256 << 20, unit="bytes", minimum=1 << 20, help="messages that are not whole, or not read yet, on all connections")
     drain_timeout_s: float = option(10.0, unit="s", minimum=0, help="how long a stopping server may take to store what it has accepted")
     decoding_bytes: int = option(64 << 20, unit="bytes", minimum=1, help="events being decoded at a time, beside those that wait")
@@ -58,5 +61,6 @@ class Settings:
             first_call_s=self.first_call_s,
             message_s=self.message_s,
             idle_s=self.idle_s,
+            age_s=self.connection_age_s,
             received_bytes=self.received_bytes,
         )

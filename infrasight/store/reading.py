@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 from collections.abc import Callable
@@ -28,14 +29,16 @@ class Reading:
         self._session: Session | None = None
         self._stream: Stream | None = None
         self._over = False
-        self._ended = False
+        self._ended = ""
         self._bytes = 0
+        self.unread_since_s = math.inf
+        """When its last chunk was handed out, while nobody has asked for the next (monotonic)."""
 
     def next(self) -> bytes | None:
         """Blocks for the next chunk; None is the end. Raises QueryRefused, QueryFailed, StoreUnavailable."""
         with self._busy:
             if self._ended:
-                raise QueryFailed("the query was ended")
+                raise QueryFailed(self._ended)
             if self._over:
                 return None
             try:
@@ -49,13 +52,14 @@ class Reading:
             raise QueryFailed(f"the result is larger than {self._limits.result_bytes} bytes: ask for fewer rows or columns")
         return chunk
 
-    def finish(self, kill: Callable[[Session, str], None]) -> None:
-        """End the query, whatever it is doing, and its session. Blocks until it has ended. `kill` ends what runs in a session under a mark."""
+    def finish(self, kill: Callable[[Session, str], None], why: str = "the query was ended") -> None:
+        """End the query, whatever it is doing, and its session. Blocks until it has ended. `kill` ends what runs in a session under a mark; `why` is
+        what who asks for the next chunk is told."""
         while not self._busy.acquire(timeout=_KILL_AGAIN_AFTER_S):
             if self._session is not None:
                 kill(self._session, self._mark)
         try:
-            self._ended = True
+            self._ended = why
             if self._stream is not None:
                 self._stream.cancel()
         finally:

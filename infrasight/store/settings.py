@@ -83,6 +83,10 @@ SERVER_QUERY = {
 """Of a query on a server, with its limits and `readonly = 1`. What it may read is for the server's administrator to grant."""
 
 
+ANSWER_ROWS = 8192
+"""Of one chunk of an answer, which is in memory until it is read. ClickHouse's own 65,409 rows may be hundreds of megabytes."""
+
+
 def reader_session(limits: QueryLimits, mark: str) -> str:
     """The statements that make a session safe for one query. `mark` (hex) finds the running query again. `readonly` comes last: it is the door."""
     settings = {
@@ -91,6 +95,7 @@ def reader_session(limits: QueryLimits, mark: str) -> str:
         "max_result_rows": limits.rows,
         "max_result_bytes": 4 * limits.result_bytes,
         "max_temporary_data_on_disk_size_for_query": limits.memory_bytes,
+        "max_block_size": ANSWER_ROWS,
         "max_threads": max(1, (os.cpu_count() or 1) // 2),
         "os_threads_nice_value_query": 5,
         "implicit_select": 0,

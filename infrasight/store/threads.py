@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 MAX_QUERIES = 16
 """At a time, those included whose client is slow to read."""
+UNREAD_S = 1.0
+"""When there are so many, one that was not read for longer than this gives its place to another."""
 
 
 class ThreadedStore(Store):
@@ -109,14 +112,17 @@ class ThreadedStore(Store):
 
     async def query(self, sql: str, *, format: str = "JSONEachRow", limits: QueryLimits = QueryLimits()) -> AsyncIterator[bytes]:  # noqa: B008 - frozen
         gate = self._check_open()
-        if len(self._readings) >= MAX_QUERIES:
-            raise QueryFailed(f"{MAX_QUERIES} queries are running already")
+        unread = self._unread()
         reading = Reading(self._connect, gate, sql, format, limits)
         self._readings.add(reading)
         self._statistics.queries += 1
         try:
+            if unread is not None:
+                await self._in(self._managing, lambda: self._finish(unread, "its result was not read, and others waited for a place"))
             while (chunk := await self._in(self._reading, reading.next)) is not None:
+                reading.unread_since_s = time.monotonic()
                 yield chunk
+                reading.unread_since_s = math.inf
                 self._check_open()
         except (QueryRefused, QueryFailed, StoreUnavailable):
             self._statistics.query_failures += 1
@@ -141,6 +147,16 @@ class ThreadedStore(Store):
     def statistics(self) -> StoreStatistics:
         self._statistics.queries_running = len(self._readings)
         return self._statistics
+
+    def _unread(self) -> Reading | None:
+        """The query that is to give its place to another, if one must. Raises QueryFailed when all are at work, or read."""
+        if len(self._readings) < MAX_QUERIES:
+            return None
+        slowest = min(self._readings, key=lambda reading: reading.unread_since_s)
+        if time.monotonic() - slowest.unread_since_s < UNREAD_S:
+            raise QueryFailed(f"{MAX_QUERIES} queries are running already")
+        slowest.unread_since_s = math.inf  # nobody else chooses it
+        return slowest
 
     def _check_open(self) -> Gate:
         if not self._is_open or self._gate is None:
@@ -216,11 +232,11 @@ class ThreadedStore(Store):
             raise StoreUnavailable(f"store {self._name}: rows of {kind} are not healed: {error}") from error
         return True
 
-    def _finish(self, reading: Reading) -> None:
+    def _finish(self, reading: Reading, why: str = "the query was ended") -> None:
         if reading in self._readings:
             self._readings.remove(reading)
             try:
-                reading.finish(self._kill)
+                reading.finish(self._kill, why)
             except (EngineError, StoreUnavailable) as error:
                 log.warning("store %s: ending a query: %s", self._name, error)
 

@@ -13,6 +13,7 @@ from betterproto2 import Message
 from grpclib.const import Handler
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
+from grpclib.utils import Wrapper
 from h2.exceptions import H2Error
 
 from infrasight.errors import Disconnected, InvalidRequest, Unreachable
@@ -144,6 +145,7 @@ class Call(Generic[Request, Response]):
     async def __aenter__(self) -> Self:
         """Begin, and see that it is our server that answers. Unreachable when it is not."""
         await self._stream.__aenter__()
+        self._stream._wrapper = Waking()
         try:
             with self._translated(Unreachable):
                 async with asyncio.timeout(self._answer_within_s):
@@ -181,6 +183,16 @@ class Call(Generic[Request, Response]):
 
     def _translated(self, broken: type[Unreachable] | type[Disconnected] = Disconnected) -> contextlib.AbstractContextManager[None]:
         return translated(self._channel.target, broken, self._stream, trouble=lambda: self._channel.trouble)
+
+
+class Waking(Wrapper):
+    """How grpclib wakes who waits for a call that is over: by cancelling the task, once. Its own does so again when a connection says that it is
+    closed and then is, of which `translated` could take back one."""
+
+    def cancel(self, error: Exception) -> None:
+        """Wake them; from then on nobody waits."""
+        if self._error is None:
+            super().cancel(error)
 
 
 @contextlib.contextmanager

@@ -50,6 +50,8 @@ class Limits:
     """From a message's first bytes to its last, and what a client may take to read what it is sent."""
     idle_s: float = 300.0
     """Without an open call."""
+    age_s: float = 0.0
+    """Of a connection, give or take a tenth, before its calls are ended as when the server stops, and then itself; 0: no matter."""
     received_bytes: int = 256 << 20
     """What has come on all connections of messages that are not whole, or not read yet. Beyond it the connection that has most is closed."""
 

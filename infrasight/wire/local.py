@@ -16,7 +16,7 @@ from grpclib.const import Cardinality
 from grpclib.exceptions import GRPCError
 
 from infrasight.errors import CallFailed, Disconnected
-from infrasight.wire.channel import translated
+from infrasight.wire.channel import Waking, translated
 from infrasight.wire.framing import Encoder, read_message
 from infrasight.wire.strict import MAX_FIELDS, parse
 
@@ -80,6 +80,7 @@ class LocalCall(Generic[M]):
     async def __aenter__(self) -> Self:
         await self._channel.connect()
         await self._stream.__aenter__()
+        self._stream._wrapper = Waking()
         try:
             with self._translated():
                 async with asyncio.timeout(self._channel.answer_within_s):

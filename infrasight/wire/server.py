@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import math
+import random
 import time
 from binascii import Error as Base64Error
 from collections import Counter
@@ -26,7 +28,7 @@ from infrasight.wire.complaints import complain
 from infrasight.wire.framing import Encoder
 from infrasight.wire.limits import Excess, Frames, Limits, Peers, within_files
 from infrasight.wire.liveness import asking, give_up_when_silent
-from infrasight.wire.service import Service, address_of
+from infrasight.wire.service import Service, address_of, age_of
 from infrasight.wire.status import in_words
 from infrasight.wire.tls import CLIENT_HELLO, ServerTls, Tls
 
@@ -202,7 +204,7 @@ class _Handler(grpclib.server.Handler):
 
     def accept(self, stream: Any, headers: list[tuple[str, str]], release_stream: Callable[[], Any]) -> None:
         reason = self._objection(headers)
-        if reason is None and not self._server.draining:
+        if reason is None and not self._server.draining and not age_of(stream.connection).over:
             super().accept(stream, headers, release_stream)
             return
         if reason is not None:
@@ -263,6 +265,8 @@ class _Protocol(H2Protocol):
         self._busy_s = time.monotonic()
         """When there was an open call last, or the connection was made."""
         self._called = False
+        self._old_at_s = self._busy_s + server.limits.age_s * random.uniform(0.9, 1.1) if server.limits.age_s else math.inf
+        """Spread, so that those that came together do not come back together."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -293,6 +297,18 @@ class _Protocol(H2Protocol):
             self._busy_s, self._called = now, True
         elif now - self._busy_s > (self._owner.limits.idle_s if self._called else self._owner.limits.first_call_s):
             self.refuse("" if self._called else "slow")
+        if now > self._old_at_s and not self.connection.is_closing():
+            self._end_of_age(now)
+
+    def _end_of_age(self, now: float) -> None:
+        """Have its calls end well, and then close it; what does not end in the time that a message may take is cut off."""
+        age, unsent = age_of(self.connection), self.connection._transport.get_write_buffer_size()
+        if not age.over:
+            age.over = True
+            for end in tuple(age.endings):
+                end()
+        elif not (self.processor.streams or unsent) or now > self._old_at_s + self._owner.limits.message_s:
+            self.refuse("")
 
     def held_bytes(self) -> int:
         """What has come and was not read yet."""

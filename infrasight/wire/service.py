@@ -6,7 +6,9 @@ import abc
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 import grpclib.server
@@ -31,6 +33,20 @@ Response = TypeVar("Response", bound=Message)
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
+class Age:
+    """Of a connection: whether it is too old, and what ends its calls then."""
+
+    over: bool = False
+    endings: set[Callable[[], object]] = field(default_factory=set)
+
+
+def age_of(connection: Any) -> Age:
+    """That of one of grpclib's connections, which it keeps."""
+    age: Age = vars(connection).setdefault("age", Age())
+    return age
+
+
 class ServerStream(Generic[Request, Response]):
     """One call, as the method that serves it sees it."""
 
@@ -48,6 +64,18 @@ class ServerStream(Generic[Request, Response]):
     def peer(self) -> str:
         """Address of the other side, for people."""
         return address_of(self._stream.peer)
+
+    @contextmanager
+    def ended_with_age(self, end: Callable[[], object]) -> Iterator[None]:
+        """For as long as this lasts, `end` is called when the connection has become too old (at once, if it is): the call should soon be over."""
+        age = age_of(self._stream._stream.connection)
+        age.endings.add(end)
+        try:
+            if age.over:
+                end()
+            yield
+        finally:
+            age.endings.discard(end)
 
     async def receive(self) -> Request | None:
         """The next message, None when the other side will send no more. InvalidRequest when it is malformed or longer than the service allows, Late

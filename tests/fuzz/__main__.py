@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import re
 import subprocess
 import sys
@@ -30,7 +29,6 @@ def main() -> int:
         print("fuzzing needs atheris: .venv/bin/pip install -e '.[fuzz]'", file=sys.stderr)
         return 2
     names = given.target or list(TARGETS)
-    os.nice(10)
     found = [name for name in names if not fuzz(name, given.minutes * 60 / len(names), given.findings / name)]
     print(f"found something: {', '.join(found)} (see {given.findings})" if found else "nothing found")
     return 1 if found else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import atheris
@@ -14,6 +15,7 @@ def main() -> None:
     """Does not return: libFuzzer ends the process."""
     target = TARGETS[sys.argv[1]]()
     atheris.Setup([sys.argv[0], *sys.argv[2:]], target)
+    os.nice(10)  # not before: on a busy machine the imports would take minutes, which no time limit counts
     atheris.Fuzz()
 
 

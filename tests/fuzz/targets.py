@@ -16,6 +16,7 @@ from infrasight.errors import InvalidBatch, InvalidRequest, QueryRefused, Settin
 from infrasight.node.policy import file as policy
 from infrasight.runtimes import docker, spec
 from infrasight.runtimes.facts import facts_of
+from infrasight.runtimes.loose import text
 from infrasight.schema import KINDS, arrow_schema
 from infrasight.store import batches, joining
 from infrasight.store.session import EngineError
@@ -89,7 +90,7 @@ def dockers(data: bytes) -> None:
     except (ValueError, RecursionError):
         return
     asked = _Deaf()
-    asked._digests = docker.Digests()
+    asked._digests = docker.Remembered[bytes]()
     asked.said = told
     try:
         _run(asked._facts(told))
@@ -97,7 +98,7 @@ def dockers(data: bytes) -> None:
         raise
     except ValueError:
         pass  # no id
-    facts_of("", {"a": "b"}, image="", image_digest=b"", created_ns=docker._time_ns(docker._text(told, "Created")), privileged=False)
+    facts_of("", {"a": "b"}, image="", image_digest=b"", created_ns=docker._time_ns(text(told, "Created")), privileged=False)
 
 
 def _run(work: Any) -> None:
@@ -138,7 +139,7 @@ class _Http2:
 
     async def _connection(self, data: bytes) -> None:
         services: list[Service] = [Echo()]
-        server = _Server(services, services[0].refused, Limits())
+        server = _Server(services, services[0].refused, Limits(), None)
         protocol = _Protocol(server, _Handler(server))
         protocol.connection_made(_Nowhere())
         parts = data[:1] or b"\0"

@@ -18,6 +18,7 @@ from infrasight.store.interface import ContainerKey
 from infrasight.wire import Ack, AckVerdict, Batch, Hello
 from infrasight.wire.access import Access
 from infrasight.wire.codec import encode
+from infrasight.wire.limits import Limits
 from infrasight.wire.server import GrpcServer
 from infrasight.wire.tls import ServerTls
 from tests.wire.batches import batch as columns
@@ -75,10 +76,10 @@ class MemoryStore(Store):
 class Running:
     """Server, supervisor and socket. Leaving it checks that nothing was lost on any edge."""
 
-    def __init__(self, store: Store, *, tls: ServerTls | None = None, access: Access | None = None, **more: Any) -> None:
+    def __init__(self, store: Store, *, tls: ServerTls | None = None, access: Access | None = None, limits: Limits = Limits(), **more: Any) -> None:  # noqa: B008 - frozen
         self.store: Any = store
         self.server = Server(store, **more)
-        self.grpc = GrpcServer(self.server.services, tls=tls, access=access)
+        self.grpc = GrpcServer(self.server.services, tls=tls, access=access, limits=limits)
         self.supervisor = Supervisor(self.server.graph, RestartPolicy(backoff_s=0.001))
         self.port = 0
         self._work: asyncio.Task[None] | None = None

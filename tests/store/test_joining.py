@@ -7,10 +7,12 @@ import subprocess
 import sys
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from infrasight.errors import InvalidBatch, StoreUnavailable
 from infrasight.schema import arrow_schema
+from infrasight.server.joining import MAX_ROWS
 from infrasight.store import Store, open_store
 from infrasight.store.joining import MAX_NODES, joined, mark, present, question
 from tests.store import samples
@@ -100,6 +102,35 @@ async def test_an_insert_whose_end_nobody_heard(store: Store, monkeypatch: pytes
     monkeypatch.undo()
     await store.insert_joined("open", batches("b", "c", "a"), doubtful={"a", "b", "c"})
     assert await counts(store) == as_expected("a", "b", "c")
+
+
+async def test_a_token_that_was_noted_without_its_rows_loses_nothing(store: Store) -> None:
+    """As an attempt leaves it that failed between the two: the rows are taken out, and ClickHouse goes on calling the same insert a duplicate."""
+    for group in (batches("a"), batches("b", "c")):
+        await store.insert_joined("open", group)
+        with store._writing() as writer:  # type: ignore[attr-defined]
+            writer.execute("DELETE FROM infrasight.open WHERE 1 SETTINGS mutations_sync = 2")
+        await store.insert_joined("open", group)
+        assert await counts(store) == {}, "the engine does not deduplicate"
+        await store.insert_joined("open", group, doubtful=set(group))
+        assert await counts(store) == as_expected(*group)
+        with store._writing() as writer:  # type: ignore[attr-defined]
+            writer.execute("TRUNCATE TABLE infrasight.open")
+
+
+async def test_the_largest_group_is_one_block_of_each_day(store: Store) -> None:
+    """So it is there whole or not at all: of an insert of several blocks a part may be left."""
+    rows = samples.batch("open", MAX_ROWS)
+    assert rows.nbytes > 12 << 20
+    half = rows.num_rows // 2
+    times = pc.add(rows.column("ts").slice(half).cast(pa.int64()), 3 * DAY_NS).cast(rows.schema.field("ts").type)
+    second = rows.slice(half).set_column(0, rows.schema.field("ts"), times)
+    await store.insert_joined("open", {"a": rows.slice(0, half), "b": second})
+    sql = "SELECT partition, sum(rows), max(max_block_number) FROM system.parts WHERE table = 'open' AND active GROUP BY partition"
+    found = await ask(store, sql)
+    parts = sorted(tuple(map(int, line.split("\t")[1:])) for line in found.splitlines())
+    assert [rows for rows, _ in parts] == [half, half]
+    assert sorted(block for _, block in parts) == [1, 2], "a block for each day, of one number each"
 
 
 def test_a_question_names_nodes_as_bytes_and_no_more_than_it_should() -> None:

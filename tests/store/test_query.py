@@ -110,7 +110,8 @@ async def test_the_loop_runs_while_the_database_works(either: Store) -> None:
     assert longest < 0.3
 
 
-async def test_too_many_readers_are_refused_and_those_who_leave_make_room(either: Store) -> None:
+async def test_too_many_readers_are_refused_and_those_who_leave_make_room(either: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infrasight.store.threads.UNREAD_S", 3600)
     open_queries = [either.query(LONG) for _ in range(MAX_QUERIES)]
     for each in open_queries:
         await anext(each)
@@ -119,6 +120,29 @@ async def test_too_many_readers_are_refused_and_those_who_leave_make_room(either
     for each in open_queries:
         await each.aclose()  # type: ignore[attr-defined]  # it is a generator, which AsyncIterator does not say
     assert await ask(either, "SELECT 1") == "1"
+
+
+async def test_a_chunk_is_small_however_wide_its_rows(store: Store) -> None:
+    wide = store.query("SELECT repeat('x', 1000) FROM numbers(30000)", format="TSV")
+    chunks = [len(chunk) async for chunk in wide]
+    assert sum(chunks) == 30000 * 1001
+    assert max(chunks) <= 8192 * 1001
+
+
+async def test_who_does_not_read_gives_the_place_to_others(either: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infrasight.store.threads.UNREAD_S", 0.2)
+    unread = [either.query(LONG) for _ in range(MAX_QUERIES)]
+    for each in unread:
+        await anext(each)
+    await asyncio.sleep(0.3)
+    await anext(unread[0])  # it reads
+    assert await asyncio.gather(*(ask(either, "SELECT 1") for _ in range(MAX_QUERIES - 1))) == ["1"] * (MAX_QUERIES - 1)
+    with pytest.raises(QueryFailed, match="was not read"):
+        await anext(unread[1])
+    await anext(unread[0])
+    for each in unread:
+        await each.aclose()  # type: ignore[attr-defined]  # it is a generator, which AsyncIterator does not say
+    assert either.statistics().queries_running == 0
 
 
 async def test_one_query_leaves_nothing_for_the_next(either: Store) -> None:
