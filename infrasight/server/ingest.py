@@ -114,7 +114,7 @@ class Ingest(CollectorService, Actor):
             else:
                 kind, whole = message.kind, await _whole(growing.pieces)
                 origin = Origin(session.hello, session.epoch(message), message.seq, growing.encoded_bytes, growing.oldest_ns)
-            delivery = Delivery(kind, whole, token, settle, origin, session.doubtful(message))
+            delivery = Delivery(kind, whole, token, settle, origin, session.doubtful(message), session.left)
             await self._outbox.put(News(kind, rows, delivery))
         except BaseException:
             session.withdraw()
