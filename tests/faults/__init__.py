@@ -1,6 +1,7 @@
 """Faults under load, each of which ends in: produced == stored + dead-lettered + counted lost, and no row twice.
 
-    node.py     a node without a kernel, in a process of its own: made-up rows, each with a number of its own, through the real batcher, spool and exporter
+    node.py     a node without a kernel, in a process of its own: made-up rows, each with a number of its own, through the real batcher, spool and
+                exporter
     server.py   the server program, with a store that ends the process at a chosen point, or that works with ClickHouse 18.16
     link.py     a TCP proxy that freezes, cuts, slows
     world.py    those processes, and the sum of what became of the rows

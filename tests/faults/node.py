@@ -129,7 +129,8 @@ async def run(given: argparse.Namespace) -> int:
     exporter = Exporter(encoded, servers, Hello(node=given.name, version="1", boot_id="b00-7"), spool)
     if given.impatient:
         exporter._connect = functools.partial(exporter._connect, answer_within_s=1.0)
-    graph = Graph("node", [source, Batcher(batches, encoded, Limits()), exporter], [Edge(batches, "source", "batcher"), Edge(encoded, "batcher", "exporter")])
+    edges = [Edge(batches, "source", "batcher"), Edge(encoded, "batcher", "exporter")]
+    graph = Graph("node", [source, Batcher(batches, encoded, Limits()), exporter], edges)
     supervisor = Supervisor(graph, RestartPolicy())
     loop, stops = asyncio.get_running_loop(), set()
     loop.add_signal_handler(signal.SIGUSR1, source.quiet.set)

@@ -59,7 +59,7 @@ def main() -> int:
     parser.add_argument("--die", choices=POINTS)
     parser.add_argument("--inserts", type=int, default=4)
     parser.add_argument("--older", action="store_true", help="work with ClickHouse 18.16")
-    parser.add_argument("--impatient", action="store_true", help="give up on a node, and a ClickHouse, that are silent for a second, and try again soon")
+    parser.add_argument("--impatient", action="store_true", help="leave who is silent for a second, and try again soon")
     given, options = parser.parse_known_args()
     if given.older:
         for name, value in OLDER.items():
@@ -70,7 +70,7 @@ def main() -> int:
         connection.ANSWER_S = connection.CONNECT_S = 1.0
         writer.RETRY_S = writer._BACKOFF_MAX_S = 0.5
     if given.die:
-        program.open_store = lambda url: dying(open_store(url), given.die, given.inserts)
+        program.open_store = lambda *store: dying(open_store(*store), given.die, given.inserts)
     return program.main(options)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.world import Load, Node, Server, account, recovered, report, running, settled, until
+from tests.faults.world import Load, Node, Server, recovered, report, running, settled
 
 HOUR_S = 3600
 
