@@ -134,7 +134,8 @@ class Ingest(CollectorService, Actor):
                     kind, whole = message.kind, await _whole(growing.pieces)
                     origin = Origin(session.hello, session.epoch(message), message.seq, growing.encoded_bytes, growing.oldest_ns)
                 settle = functools.partial(session.settle, answer, growing.rows, growing.problem)
-                await self._outbox.put(News(kind, rows, Delivery(kind, whole, token, settle, origin, session.doubtful(message))))
+                delivery = Delivery(kind, whole, token, settle, origin, session.doubtful(message), session.left)
+                await self._outbox.put(News(kind, rows, delivery))
         except BaseException:
             session.withdraw()
             raise

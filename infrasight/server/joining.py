@@ -39,7 +39,7 @@ class Group:
 
     def doubtful(self) -> Collection[str]:
         """Tokens of what may be in the store already."""
-        return {delivery.token for delivery in self.deliveries if self.tried or delivery.doubtful}
+        return {delivery.token for delivery in self.deliveries if self.tried or delivery.doubtful or delivery.left()}
 
     def halves(self) -> tuple[Group, Group]:
         """Of a group of two or more."""

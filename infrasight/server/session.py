@@ -6,6 +6,7 @@ import asyncio
 import functools
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -85,7 +86,9 @@ class Delivery:
     settle: Settle = field(repr=False)
     origin: Origin | None = None
     doubtful: bool = True
-    """Whether it may be stored already."""
+    """Whether it may have been stored already when it came."""
+    left: Callable[[], bool] = field(default=lambda: False, repr=False)
+    """Whether its node has left without an answer: then another server may have stored it since."""
 
     @functools.cached_property
     def nbytes(self) -> int:
@@ -242,6 +245,10 @@ class Session:
             if not self.answers.closed:
                 self.answers.put_nowait(ack)
         self._close_when_done()
+
+    def left(self) -> bool:
+        """Whether the stream is over."""
+        return self.answers.closed
 
     def acknowledged(self, batches: int = 1) -> None:
         """An Ack for so many is on the wire."""

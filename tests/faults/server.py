@@ -59,7 +59,7 @@ def main() -> int:
     parser.add_argument("--die", choices=POINTS)
     parser.add_argument("--inserts", type=int, default=4)
     parser.add_argument("--older", action="store_true", help="work with ClickHouse 18.16")
-    parser.add_argument("--impatient", action="store_true", help="give up on a node, and a ClickHouse, that are silent for a second, and try again soon")
+    parser.add_argument("--impatient", action="store_true", help="leave who is silent for a second, and try again soon")
     given, options = parser.parse_known_args()
     if given.older:
         for name, value in OLDER.items():

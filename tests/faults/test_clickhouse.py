@@ -104,13 +104,13 @@ async def out_of_memory(scene: Scene) -> AsyncIterator[None]:
     scene.users("</default></profiles>", "</default><poor><max_memory_usage>1000</max_memory_usage></poor></profiles>")
     scene.users(known, poor)
     try:
-        while await asyncio.to_thread(scene.writer_is_served):
+        while await asyncio.to_thread(scene.writer_is_served):  # noqa: ASYNC110 - only asking tells
             await asyncio.sleep(0.1)
         scene.link.cut()
         yield
     finally:
         scene.users(poor, known)
-        while not await asyncio.to_thread(scene.writer_is_served):
+        while not await asyncio.to_thread(scene.writer_is_served):  # noqa: ASYNC110 - only asking tells
             await asyncio.sleep(0.1)
 
 
@@ -154,7 +154,7 @@ async def cut_inside_blocks(scene: Scene) -> AsyncIterator[None]:
     async def cut() -> None:
         while True:
             scene.link.cut_after = dice.randrange(2_000, 40_000)
-            while scene.link.cut_after:
+            while scene.link.cut_after:  # noqa: ASYNC110 - the link is no actor
                 await asyncio.sleep(0.02)
 
     cutting = asyncio.create_task(cut())

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +15,15 @@ from tests.faults.world import Load, Node, Server, recovered, report, running, s
 pytestmark = pytest.mark.needs("mount")
 
 
-@asynccontextmanager
-async def disk(place: Path, mib: int) -> AsyncIterator[Path]:
+@contextlib.contextmanager
+def disk(place: Path, mib: int) -> Iterator[Path]:
     """A file system of its own."""
     place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m", "none", place], check=True)  # noqa: ASYNC221 - it is short
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m", "none", place], check=True)
     try:
         yield place
     finally:
-        subprocess.run(["umount", "-l", place], check=True)  # noqa: ASYNC221 - it is short
+        subprocess.run(["umount", "-l", place], check=True)
 
 
 def fill_up(filler: Path) -> None:
@@ -37,7 +36,7 @@ def fill_up(filler: Path) -> None:
 @pytest.mark.parametrize("whose", ["node", "server", "both"])
 async def test_a_full_disk(whose: str, load: Load, tmp_path: Path) -> None:
     """The rows that there is no room for are not made, as what finds the rings full is not read; of those that are, none is lost."""
-    async with disk(tmp_path / "n", 4) as nodes, disk(tmp_path / "s", 256) as servers:
+    with disk(tmp_path / "n", 4) as nodes, disk(tmp_path / "s", 256) as servers:
         server = Server(tmp_path, "--store-patience-s=2", store=f"chdb://{servers}/store")
         node = Node(tmp_path / "node", load, server.port, spool=nodes / "spool")
         async with running(server, node):

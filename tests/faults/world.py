@@ -50,7 +50,7 @@ FULL = Load(rate=5_000, fault_s=45, times=20, patient=True, within_s=300)
 
 
 class Process:
-    """A program of ours. Its log is `LOG` in its directory, for all its lives."""
+    """A program of ours. `log` has what it says in all its lives."""
 
     def __init__(self, log: Path, *command: str, **environment: str) -> None:
         self.log, self.command = log, [sys.executable, "-m", *command]
@@ -199,10 +199,8 @@ async def account(ask: Ask, *nodes: Node) -> Account:
             stored, once = stored + int(rows), once + int(different)
         else:
             dead += int(rows)
-    lost = {
-        reason: int(rows)
-        for reason, rows in await ask(f"SELECT toString(reason), toString(sum(count)) FROM infrasight.loss {where} AND probe != 'loss' GROUP BY reason")
-    }
+    told = await ask(f"SELECT toString(reason), toString(sum(count)) FROM infrasight.loss {where} AND probe != 'loss' GROUP BY reason")
+    lost = {reason: int(rows) for reason, rows in told}
     return Account(sum(node.produced.least() for node in nodes), sum(node.produced.most() for node in nodes), stored, once, dead, lost)
 
 

@@ -208,6 +208,15 @@ def test_what_was_tried_is_doubtful_in_halves_too() -> None:
     assert [half.doubtful() for half in group.halves()] == [{"a"}, {"b", "c"}]
 
 
+def test_what_a_node_left_without_an_answer_to_is_doubtful() -> None:
+    """It has gone to another server with it."""
+    left = False
+    group = Group("open", [Delivery("open", batch("open", 1), "a", lambda _: None, doubtful=False, left=lambda: left)])
+    assert not group.doubtful()
+    left = True
+    assert group.doubtful() == {"a"}
+
+
 def test_a_number_is_new_once() -> None:
     numbers = Numbers()
     assert [numbers.take(number) for number in (0, 1, 3, 1, 3, 2, 2, 0, 4)] == [True, True, True, False, False, True, False, False, True]
