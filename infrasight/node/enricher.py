@@ -329,7 +329,7 @@ class Enricher(Actor):
             "ts": numbers(records["enter_ns"].astype(np.int64) + wall_offset_ns, TYPES[Type.TIME]),
             "node": constant(self._node, len(records)),
             "comm": encode_padded(np.ascontiguousarray(records["comm"]).view(np.uint8).reshape(len(records), -1)),
-            **doers.columns(places[distinct.codes]),
+            **doers.columns(places.take(distinct.codes)),
         }
 
     def _doers(self, records: Records, distinct: Distinct) -> tuple[Doers, npt.NDArray[np.int64]]:

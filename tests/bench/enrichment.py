@@ -21,6 +21,7 @@ from infrasight.kernel import Records
 from infrasight.node.containers.containment import Container
 from infrasight.node.enricher import Enricher
 from infrasight.node.flow import Drain
+from infrasight.node.memory import frugal_allocation
 from infrasight.node.names.inside import SAME, File, Inside
 from infrasight.node.names.namespaces import Namespaces
 from infrasight.runtimes import Facts, Key
@@ -162,4 +163,5 @@ async def _measure(plan: Plan, figures: Figures) -> None:
 
 
 def measure(plan: Plan, figures: Figures) -> None:
+    frugal_allocation()  # as the node does
     asyncio.run(_measure(plan, figures))
