@@ -66,11 +66,13 @@ class Victim:
         """A node is served for as long as this lasts. Then: all that it sent is stored, once; no Ack took long; memory is what it was; and the
         attack was counted under each of `reasons`."""
         node = SimulatedNode(name, self.port, Told(), rates={"open": 20, "execve": 5}, rhythm_s=0.2)
-        before, memory_before = await self.refused(), self.memory()
+        before = await self.refused()
         living = asyncio.create_task(node.run(time.monotonic() + 3600), name=name)
         try:
             while not node.told.acks_s:  # noqa: ASYNC110 - it is a node, which tells nobody
                 await asyncio.sleep(0.01)
+            await self.ask("SELECT 1")
+            memory_before = self.memory()  # what the first batch and the first query bring in is no attack's
             peaks = [memory_before]
             watching = asyncio.create_task(self._watch(peaks), name="memory")
             yield node
