@@ -221,7 +221,7 @@ async def idle(port: int, count: int) -> None:
 
 async def test_data_that_nobody_can_use_yet(victim: Victim) -> None:
     """A message that is never whole, of as much as the windows let in, on many connections."""
-    async with victim.under_attack("live-memory", "memory"), asyncio.TaskGroup() as tasks:
+    async with victim.under_attack("live-memory", "memory|message"), asyncio.TaskGroup() as tasks:
         for number in range(20):
             tasks.create_task(heavy(victim.port, f"heavy{number}"), name="heavy")
 

@@ -64,7 +64,8 @@ class Victim:
     @contextlib.asynccontextmanager
     async def under_attack(self, name: str, *reasons: str, memory: int = MEMORY_BYTES) -> AsyncIterator[SimulatedNode]:
         """A node is served for as long as this lasts. Then: all that it sent is stored, once; no Ack took long; memory is what it was; and the
-        attack was counted under each of `reasons`."""
+        attack was counted under each of `reasons`, or under one of several with | between them: which of two limits comes first can be the machine's
+        affair."""
         node = SimulatedNode(name, self.port, Told(), rates={"open": 20, "execve": 5}, rhythm_s=0.2)
         before = await self.refused()
         living = asyncio.create_task(node.run(time.monotonic() + 3600), name=name)
@@ -90,7 +91,8 @@ class Victim:
         assert node.told.percentile(1) < ACK_S
         assert node.told.connections == 1, "it was cut off"
         after = await self.refused()
-        assert {reason for reason in reasons if after.get(reason, 0) > before.get(reason, 0)} == set(reasons), (before, after)
+        counted = [any(after.get(each, 0) > before.get(each, 0) for each in reason.split("|")) for reason in reasons]
+        assert all(counted), (reasons, before, after)
         assert max(peaks) - memory_before < memory, f"{(max(peaks) - memory_before) >> 20} MiB more"
         for kind, rows in node.told.rows.items():
             found = await self.ask(f"SELECT count(), uniqExact(batch) FROM {kind} WHERE node = '{name}'")
