@@ -178,6 +178,10 @@ def _batches(row: Row) -> list[Piece]:
     return [(f"{row['rows']} {printable(row['event_kind'])} events", "strong"), (f" stored after {row['lag_ns'] / 1e9:.1f} s", "plain")]
 
 
+def _dead_letter(row: Row) -> list[Piece]:
+    return [(f"{row['rows']} {printable(row['event_kind'])} events never stored", "bad"), (f": {printable(row['reason'])}", "plain")]
+
+
 def _nodes(row: Row) -> list[Piece]:
     lost = f" {row['lost']} lost" if row["lost"] else ""
     return [(printable(row["action"]), "strong"), (f" {row['rows']} events", "plain"), (lost, "bad")]
@@ -391,6 +395,7 @@ GISTS: dict[str, Callable[[Row], list[Piece]]] = {
     "dns": _dns,
     "batches": _batches,
     "nodes": _nodes,
+    "dead_letter": _dead_letter,
     "alerts": _alerts,
     "scores": _scores,
 }

@@ -58,7 +58,7 @@ def arrow(data: bytes) -> None:
             joining.question(kind, {"a": whole})
         if incoming := joining.joined({"a": whole, "b": rows}):
             batches.check_nulls(kind, incoming[0])
-            batches.as_stored(kind, incoming[0]).validate(full=True)
+            batches.as_stored(kind, incoming[0], 0).validate(full=True)
 
 
 def policies(data: bytes) -> None:

@@ -22,6 +22,7 @@ ENDS: dict[str, Any] = {"family": "inet", "protocol": "tcp", "daddr": "10.0.0.2"
 UNIX: dict[str, Any] = {"family": "unix", "protocol": "stream", "daddr": "", "dport": 0, "saddr": "", "sport": 0, "path": "/run/\x1b]0;"}
 ROWS: dict[str, dict[str, Any]] = {
     "batches": {"ts": NOW, "node": "box", "event_kind": "open", "rows": 17, "lag_ns": 1_500_000_000},
+    "dead_letter": {"ts": NOW, "node": "box", "event_kind": "open\x1b]0;", "rows": 7, "reason": "not an Arrow stream", "payload": "\x00"},
     "nodes": {"ts": NOW, "node": "box", "action": "minute", "rows": 100, "lost": 3},
     "alerts": WHO | {"severity": "high", "title": "Shell", "message": "sh below\x1b]0;", "count": 3},
     "scores": {"ts": NOW, "node": "box", "comm": "x", "container_id": "", "container_name": "web\n", "score": 9.5, "threshold": 1.0}

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from infrasight.schema import arrow_schema
+from infrasight.store import Retention
 from infrasight.store.embedded import EmbeddedStore
 from infrasight.store.interface import QueryLimits
 from infrasight.store.joining import mark
@@ -28,7 +29,7 @@ class Failing(EmbeddedStore):
     """Of its inserts some fail before the engine hears of them, some after it has stored them, and some because it lacks memory."""
 
     def __init__(self, path: str, chance: random.Random) -> None:
-        super().__init__(path)
+        super().__init__(path, Retention(0))
         self._chance = chance
         self._ways: list[str] = []
         self.failures = {"before": 0, "after": 0, "memory": 0}

@@ -19,6 +19,7 @@ MEMORY_BYTES = 192 << 20
 ACK_S = 10.0
 """What the node may wait for an Ack while others use this machine too."""
 OPTIONS = (
+    "--keep-days=0",
     "--first-call-s=1",
     "--message-s=2",
     "--idle-s=1",
