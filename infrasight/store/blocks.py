@@ -7,7 +7,7 @@ String, a DateTime64 or the Int64 under it. The layout is that of ClickHouse's S
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -41,16 +41,16 @@ _KEYS_HERE = 1 << 9 | 1 << 10
 _INDEXES: tuple[type[np.unsignedinteger], ...] = (np.uint8, np.uint16, np.uint32)
 
 
-def block(batch: pa.RecordBatch, columns: Sequence[tuple[str, str]]) -> Iterator[Bytes]:
-    """A block of all rows, in pieces to be sent one after the other, made as they are asked for: of `batch` the columns that are named, each as the
-    type beside its name.
+def block(batch: pa.RecordBatch, columns: Sequence[tuple[str, str]]) -> list[Bytes]:
+    """A block of all rows, in pieces to be sent one after the other: of `batch` the columns that are named, each as the type beside its name.
 
     Raises StoreIncompatible for a type that a column cannot become, InvalidBatch for more text than `MAX_TEXT_BYTES`.
     """
-    yield _varint(len(columns)) + _varint(batch.num_rows)
+    pieces: list[Bytes] = [_varint(len(columns)) + _varint(batch.num_rows)]
     for name, type in columns:
-        yield _string(name) + _string(type)
-        yield from column(batch.column(name), type, name)
+        pieces.append(_string(name) + _string(type))
+        pieces += column(batch.column(name), type, name)
+    return pieces
 
 
 def column(values: pa.Array, type: str, name: str) -> list[Bytes]:

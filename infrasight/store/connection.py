@@ -116,7 +116,7 @@ class Connection:
         protocol = await self._connected()
         await _begin(protocol, sql, settings)
         sample = await protocol.receive_sample_block()
-        await _send(protocol, list(block(batch, sample.columns_with_types)))  # all of it: what cannot be written is not begun
+        await _send(protocol, block(batch, sample.columns_with_types))
         await protocol.send_block(RowOrientedBlock())  # the end of the rows
         async for _ in protocol.packet_generator():
             pass
