@@ -23,7 +23,7 @@ class Limits:
     """When a batch is whole: as soon as one of these is reached."""
 
     rows: int = 32_768
-    bytes: int = 5 << 19
+    bytes: int = 2 << 20
     """Of all kinds together; then it is the largest."""
     age_s: float = 0.2
     """From the first row's event. But each batch is one insert, of 10 ms and more of the server's time, so in the long run only one batch in this
