@@ -18,7 +18,7 @@ from tests.workloads import build
 
 pytestmark = [pytest.mark.kernel, pytest.mark.serial, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc", "gcc")]
 NODE_MIB_MAX = 160
-SERVER_GROWTH_MIB_MAX = 448
+SERVER_GROWTH_MIB_MAX = 384
 """All that nodes kept meanwhile comes at once when it goes on."""
 
 

@@ -167,9 +167,13 @@ class Inquirer(Actor):
                     there.add(key)
 
     async def _learn(self, shelf: Shelf, key: Key, facts: Facts, runtime: Runtime) -> None:
-        """And where its cgroup has a name that does not tell, that it is this one's."""
-        if shelf.learn(key, facts):
+        news = shelf.learn(key, facts)
+        await self._place(shelf, key, facts, runtime)
+        if news:
             await self._tell(shelf, key, facts, LEARNED, runtime)
+
+    async def _place(self, shelf: Shelf, key: Key, facts: Facts, runtime: Runtime) -> None:
+        """A container whose cgroup has a name that does not tell: from now on it does."""
         named = container_of(facts.cgroup)
         if not facts.cgroup or (named.realm != shelf.realm and shelf.realm):
             return
