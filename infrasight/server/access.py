@@ -13,8 +13,7 @@ from typing import Any
 from infrasight.errors import CannotListen, CredentialsUnusable, Unauthenticated
 from infrasight.server.settings import Settings
 from infrasight.wire.access import Access, Principal, Role, of_certificate
-from infrasight.wire.server import is_loopback
-from infrasight.wire.tls import ServerTls, stamp
+from infrasight.wire.tls import ServerTls, is_loopback, stamp
 
 log = logging.getLogger(__name__)
 ANY_NODE = "*"

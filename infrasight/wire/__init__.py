@@ -12,6 +12,7 @@ making both safe against whatever comes from the other side. Does not belong her
     service.py          a gRPC service's base class and the stream its methods get
     server.py           a listening gRPC server that survives anything and drains before it closes
     channel.py          a client's connection and calls
+    shipment.py         of these the one that nodes make
     original.py         the contract of the original InfraSight's agents
     local.py            calls to services of others, on unix sockets of this machine
     containerd.py       the messages of one of them
@@ -23,34 +24,44 @@ making both safe against whatever comes from the other side. Does not belong her
     generate.py         makes `_generated` (`make proto`)
 """
 
-from infrasight.wire._generated.infrasight.v1 import (
+from typing import TYPE_CHECKING, Any
+
+from infrasight.wire._generated.collector.infrasight.v1 import (
     Ack,
     AckVerdict,
     Attention,
     Batch,
-    EdgeStatus,
-    Event,
+    CollectorBase,
     Hello,
-    KindStatus,
-    NodeStatus,
-    QueryRequest,
-    QueryResponse,
     ShipRequest,
     ShipResponse,
-    StatusRequest,
-    StatusResponse,
-    SubscribeRequest,
-    SubscribeResponse,
     Welcome,
 )
+
+if TYPE_CHECKING:
+    from infrasight.wire._generated.query.infrasight.v1 import (
+        EdgeStatus,
+        Event,
+        EventsBase,
+        KindStatus,
+        NodeStatus,
+        QueryRequest,
+        QueryResponse,
+        StatusRequest,
+        StatusResponse,
+        SubscribeRequest,
+        SubscribeResponse,
+    )
 
 __all__ = [
     "Ack",
     "AckVerdict",
     "Attention",
     "Batch",
+    "CollectorBase",
     "EdgeStatus",
     "Event",
+    "EventsBase",
     "Hello",
     "KindStatus",
     "NodeStatus",
@@ -64,3 +75,12 @@ __all__ = [
     "SubscribeResponse",
     "Welcome",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The messages of questions, with one for each kind of event, when they are first asked for: a node never does."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from infrasight.wire._generated.query.infrasight import v1
+
+    return getattr(v1, name)

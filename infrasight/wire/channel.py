@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import grpclib.client
 from betterproto2 import Message
+from betterproto2.grpclib import ServiceBase
 from grpclib.const import Handler
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from grpclib.protocol import H2Protocol
@@ -17,12 +19,10 @@ from grpclib.utils import Wrapper
 from h2.exceptions import H2Error
 
 from infrasight.errors import Disconnected, InvalidRequest, Unreachable
-from infrasight.wire._generated.infrasight.v1 import CollectorBase, EventsBase
 from infrasight.wire.framing import Encoder, read_message
 from infrasight.wire.liveness import asking, give_up_when_silent
-from infrasight.wire.server import is_loopback
 from infrasight.wire.status import from_grpc, in_words
-from infrasight.wire.tls import ALERT_TYPE, Credentials, Tls
+from infrasight.wire.tls import ALERT_TYPE, Credentials, Tls, is_loopback
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -31,13 +31,19 @@ MAX_ANSWER_BYTES = 64 << 20
 """Of one message from a server."""
 CONNECTION_WINDOW, STREAM_WINDOW = 2**31 - 1, 4 << 20
 """What a server may send before we read it, in bytes. Each call is bounded; all together are not, or an unread one would hold up the others."""
-_ROUTES: dict[str, Handler] = {**CollectorBase().__mapping__(), **EventsBase().__mapping__()}
-_METHODS = {handler.request_type: (route, handler) for route, handler in _ROUTES.items()}
-"""Each call by its request: no two have the same."""
+
+
+@functools.cache
+def _calls(service: type[ServiceBase]) -> dict[type[Message], tuple[str, Handler]]:
+    """Route and types of each call of a service by its request: no two have the same."""
+    generated: Any = service()
+    routes: dict[str, Handler] = generated.__mapping__()
+    return {handler.request_type: (route, handler) for route, handler in routes.items()}
 
 
 class Channel:
-    """One connection to `host` and `port`, made when it is first needed and again when it broke."""
+    """One connection to `host` and `port`, made when it is first needed and again when it broke. As a context manager it is made at once, Unreachable
+    when nobody listens there, and closed at the end."""
 
     def __init__(
         self, host: str, port: int, *, insecure: bool = False, credentials: Credentials | None = None, answer_within_s: float = 10.0
@@ -67,9 +73,20 @@ class Channel:
             async with asyncio.timeout(self.answer_within_s):
                 await self._channel.__connect__()
 
-    def call(self, request: type[Request], response: type[Response]) -> Call[Request, Response]:
-        """The call that takes `request`s and gives `response`s; it begins when it is entered."""
-        route, handler = _METHODS[request]
+    async def __aenter__(self) -> Self:
+        try:
+            await self.connect()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def call(self, service: type[ServiceBase], request: type[Request], response: type[Response]) -> Call[Request, Response]:
+        """The call of `service` that takes `request`s and gives `response`s; it begins when it is entered."""
+        route, handler = _calls(service)[request]
         metadata = self._credentials.headers()
         stream = self._channel.request(route, handler.cardinality, handler.request_type, handler.reply_type, metadata=metadata)
         return Call(stream, response, self)

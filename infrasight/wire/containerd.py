@@ -1,6 +1,6 @@
 """The messages of containerd's API that we read and write (proto/runtimes/containerd.proto)."""
 
-from infrasight.wire._generated.runtimes.containerd import (
+from infrasight.wire._generated.others.runtimes.containerd import (
     Any,
     Container,
     Entry,

@@ -1,6 +1,6 @@
 """The messages of the Container Runtime Interface that we read and write (proto/runtimes/cri.proto)."""
 
-from infrasight.wire._generated.runtimes.cri import (
+from infrasight.wire._generated.others.runtimes.cri import (
     Asked,
     AskedImage,
     ContainerMetadata,

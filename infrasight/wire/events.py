@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from infrasight.schema import KINDS, Column, Type
-from infrasight.wire._generated.infrasight.v1 import Event
+from infrasight.wire._generated.query.infrasight.v1 import Event
 
 Rows = Sequence[int] | npt.NDArray[np.int64]
 _VARINT, _FIXED64, _LENGTH = 0, 1, 2

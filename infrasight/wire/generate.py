@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from infrasight.schema.protobuf import events_proto
@@ -18,6 +19,8 @@ from infrasight.schema.protobuf import events_proto
 ROOT = Path(__file__).resolve().parents[2]
 PROTO = ROOT / "proto"
 EVENTS_PROTO = Path("infrasight/v1/events.proto")
+OURS = {"collector": ("infrasight/v1/collector.proto",), "query": (str(EVENTS_PROTO), "infrasight/v1/query.proto")}
+"""What is compiled together, to a package of its own, and all others to `others`: a node has no need of a message for each kind of event."""
 GENERATED = Path(__file__).resolve().parent / "_generated"
 
 
@@ -35,8 +38,14 @@ def compile_proto(proto: Path, target: Path) -> None:
     """Compile every `.proto` file under `proto` to Python under `target`, which is emptied first. CalledProcessError when protoc
     refuses."""
     shutil.rmtree(target, ignore_errors=True)
+    others = {str(path.relative_to(proto)) for path in proto.rglob("*.proto")}.difference(*OURS.values())
+    for group, sources in {**OURS, "others": sorted(others)}.items():
+        _compile(proto, target / group, sources)
+    (target / "__init__.py").touch()
+
+
+def _compile(proto: Path, target: Path, sources: Sequence[str]) -> None:
     target.mkdir(parents=True)
-    sources = sorted(str(path.relative_to(proto)) for path in proto.rglob("*.proto"))
     # Our client opens calls itself (wire/channel.py); of the server code, the routes are what we use (wire/service.py).
     options = ["--python_betterproto2_opt=client_generation=none", "--python_betterproto2_opt=server_generation=async"]
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I", str(proto), f"--python_betterproto2_out={target}", *options, *sources]

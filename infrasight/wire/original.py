@@ -13,8 +13,8 @@ from typing import Any
 
 import betterproto2 as proto
 
-from infrasight.wire._generated import pb
-from infrasight.wire._generated.pb import CollectorAck, EventCollectorBase
+from infrasight.wire._generated.others import pb
+from infrasight.wire._generated.others.pb import CollectorAck, EventCollectorBase
 from infrasight.wire.access import Role
 from infrasight.wire.service import ServerStream, Service
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import math
 import random
@@ -30,7 +29,7 @@ from infrasight.wire.limits import Excess, Frames, Limits, Peers, within_files
 from infrasight.wire.liveness import asking, give_up_when_silent
 from infrasight.wire.service import Service, address_of, age_of
 from infrasight.wire.status import in_words
-from infrasight.wire.tls import CLIENT_HELLO, ServerTls, Tls
+from infrasight.wire.tls import CLIENT_HELLO, ServerTls, Tls, is_loopback
 
 log = logging.getLogger(__name__)
 FRAME_BYTES = 1 << 18
@@ -40,14 +39,6 @@ CHECK_BYTES = 16 << 20
 """Received on all connections together between two looks at what they hold."""
 CONNECTION_WINDOW, STREAM_WINDOW = 8 << 20, 4 << 20
 """What clients may send before we read it, in bytes: one stream that is made to wait leaves room for another call."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can be at `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class GrpcServer:

@@ -20,7 +20,7 @@ from grpclib.protocol import Peer
 from h2.exceptions import H2Error
 
 from infrasight.errors import AccessDenied, Disconnected, InfraSightError, InvalidRequest
-from infrasight.wire._generated.infrasight.v1 import CollectorBase, EventsBase
+from infrasight.wire import CollectorBase, EventsBase
 from infrasight.wire.access import Access, Open, Principal, Role
 from infrasight.wire.complaints import complain
 from infrasight.wire.framing import Late, read_message

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import ssl
 from asyncio.sslproto import SSLProtocol, SSLProtocolState
@@ -33,6 +34,14 @@ _ENDING = (SSLProtocolState.FLUSHING, SSLProtocolState.SHUTDOWN)
 """What fails while a connection is closed is of no interest."""
 _REVOCATIONS = "BEGIN X509 CRL"
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can be at `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from infrasight.schema import PROBES
 from infrasight.wire import Event, QueryResponse, SubscribeResponse
-from infrasight.wire._generated.infrasight.v1 import Open
+from infrasight.wire._generated.query.infrasight.v1 import Open
 from infrasight.wire.server import GrpcServer
 from infrasight.wire.service import ServerStream
 from tests.cli.stub import Stub

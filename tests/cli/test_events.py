@@ -16,7 +16,7 @@ from infrasight.cli.main import main
 from infrasight.cli.options import EventsOptions, Span
 from infrasight.schema import KINDS, SHIPPED
 from infrasight.wire import Event
-from infrasight.wire._generated.infrasight.v1 import Connect, Loss, Open
+from infrasight.wire._generated.query.infrasight.v1 import Connect, Loss, Open
 from tests.cli.stub import Stub, served
 
 NS = 1_700_000_000_000_000_000

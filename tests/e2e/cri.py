@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from infrasight.wire._generated.runtimes.cri_driving import (
+from infrasight.wire._generated.others.runtimes.cri_driving import (
     ContainerConfig,
     ContainerMetadata,
     Containers,

@@ -11,7 +11,7 @@ from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
-from infrasight.wire._generated.runtimes.cri_driving import CreateContainer, Done, Id, RunPod
+from infrasight.wire._generated.others.runtimes.cri_driving import CreateContainer, Done, Id, RunPod
 from infrasight.wire.cri import (
     Asked,
     AskedImage,

@@ -9,7 +9,7 @@ from typing import Any, Self
 import grpclib.client
 from grpclib.const import Cardinality
 
-from infrasight.wire._generated import pb
+from infrasight.wire._generated.others import pb
 from infrasight.wire.framing import Encoder, read_message
 
 LABELS = {"io.kubernetes.pod.name": "web-1", "io.kubernetes.pod.namespace": "shop", "io.kubernetes.container.name": "nginx", "app": "web"}

@@ -8,7 +8,7 @@ import pytest
 from infrasight.errors import InvalidRequest, WireError
 from infrasight.server.live import Subscription
 from infrasight.server.session import MAX_GROWING, MAX_UNACKED
-from infrasight.wire import Ack, AckVerdict, Batch, Hello, ShipRequest, ShipResponse, SubscribeRequest
+from infrasight.wire import Ack, AckVerdict, Batch, CollectorBase, Hello, ShipRequest, ShipResponse, SubscribeRequest
 from infrasight.wire.channel import Channel
 from infrasight.wire.codec import MAX_BATCH_BYTES, decode, encode
 from tests.server.running import HELLO, OK, REJECTED, MemoryStore, Running, eventually, message, ship
@@ -89,11 +89,11 @@ async def test_a_hello_that_could_forge_a_token_is_refused(running: Running, hel
 
 async def test_the_first_message_has_to_be_a_hello_and_later_ones_batches(running: Running) -> None:
     channel = Channel("127.0.0.1", running.port)
-    async with channel.call(ShipRequest, ShipResponse) as call:
+    async with channel.call(CollectorBase, ShipRequest, ShipResponse) as call:
         await call.send(ShipRequest(batch=message(1)))
         with pytest.raises(InvalidRequest, match="has to be a Hello"):
             await call.receive()
-    async with channel.call(ShipRequest, ShipResponse) as call:
+    async with channel.call(CollectorBase, ShipRequest, ShipResponse) as call:
         await call.send(ShipRequest(hello=HELLO))
         await call.receive()
         await call.send(ShipRequest(batch=message(1)))
@@ -168,7 +168,7 @@ async def test_of_two_epochs_each_batch_is_one_of_its_own(running: Running) -> N
 async def test_one_ack_speaks_for_all_before_it(running: Running) -> None:
     running.store.gate.clear()
     channel = Channel("127.0.0.1", running.port)
-    async with channel.call(ShipRequest, ShipResponse) as call:
+    async with channel.call(CollectorBase, ShipRequest, ShipResponse) as call:
         await call.send(ShipRequest(hello=HELLO))
         await call.receive()
         bad = Batch(seq=20, kind="nothing", rows=1, arrow=b"x")

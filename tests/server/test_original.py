@@ -22,7 +22,7 @@ from infrasight.server import original
 from infrasight.server.translation import MAX_EVENT_BYTES, Gathered, Refused
 from infrasight.store import open_store
 from infrasight.store.batches import check
-from infrasight.wire._generated import pb
+from infrasight.wire._generated.others import pb
 from infrasight.wire.access import Principal, Role
 from infrasight.wire.original import OriginalEvent, events_of, read_event
 from tests.server.original_agent import LABELS, NOW_MS, PAYLOADS, Agent, ack, event

@@ -22,7 +22,7 @@ from infrasight.errors import ActorFailed, WireError
 from infrasight.server.program import serve
 from infrasight.server.settings import Settings
 from infrasight.wire import Batch, Hello
-from infrasight.wire._generated import pb
+from infrasight.wire._generated.others import pb
 from tests.server.original_agent import Agent, ack, event
 from tests.server.running import OK, MemoryStore, eventually, message, ship
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from infrasight.actors import Actor, Mailbox
-from infrasight.client import Client, Credentials, Shipment
 from infrasight.errors import InvalidRequest, Unreachable, WireError
 from infrasight.node.delivery.lane import Held
 from infrasight.node.delivery.sending import Sending
@@ -20,6 +19,9 @@ from infrasight.node.delivery.window import Window
 from infrasight.node.flow import Attention, Encoded
 from infrasight.wire import Ack, AckVerdict, Hello
 from infrasight.wire import Batch as Message
+from infrasight.wire.channel import Channel
+from infrasight.wire.shipment import Shipment
+from infrasight.wire.tls import Credentials
 
 WINDOW_BYTES = 4 << 20
 """Encoded bytes with the server at most: about half a million opens. In memory only without a spool."""
@@ -54,7 +56,7 @@ class Exporter(Actor):
     ) -> None:
         """The epoch of `hello` is the spool's, if there is one. `attention` is kept as the server says it is."""
         self._inbox, self._servers, self._hello = inbox, list(servers), hello
-        self._connect = functools.partial(Client, insecure=insecure, credentials=credentials)
+        self._connect = functools.partial(Channel, insecure=insecure, credentials=credentials)
         self.spool = spool or Spool(epoch=hello.epoch)
         self._reach_by_s = time.monotonic() + reach_within_s
         self._attention = attention or Attention()
@@ -145,7 +147,7 @@ class Exporter(Actor):
     async def _connection(self, server: Server) -> None:
         hello = replace(self._hello, epoch=self.spool.epoch)
         host, port = server
-        async with self._connect(host, port) as client, client.ship(hello, self._attend) as shipment:
+        async with self._connect(host, port) as channel, Shipment(channel, hello, self._attend) as shipment:
             if self._reached:
                 log.warning("server at %s:%d is back", host, port)
             self.connected = self._reached = True
