@@ -1,8 +1,8 @@
 """The BPF ring buffer, read without a system call and without a callback: all that is in it at once, as structured arrays, copied once.
 
 Layout (kernel/bpf/ringbuf.c): one page with the consumer's position, which the reader writes; one page with the producer's; then the data.
-Positions are byte counters that only grow. The kernel maps the data twice in a row so that a record never wraps; since every mapped page counts as
-resident, we map the data once and only as much more as one record needs.
+Positions are byte counters that only grow. The kernel has the data twice in a row so that a record never wraps. Every page counts as resident as soon
+as it is mapped: so the data is mapped while there are records, once, and of it only as much more as one record needs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Ring:
         self.stride = stride(layouts)
         self._fd = fd
         self.size = size_bytes
-        spare = -(-self.stride // PAGE) * PAGE
+        self._mapped_bytes = self.size + -(-self.stride // PAGE) * PAGE
         probe = layouts[0].member("probe")
         self._heads = np.dtype(
             {
@@ -49,9 +49,11 @@ class Ring:
         )
         self._kinds = {PROBES.index(layout.kind.name): (layout, layout.dtype(self.stride)) for layout in layouts}
         self._consumer_map = mmap.mmap(fd, PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
-        self._data_map = mmap.mmap(fd, PAGE + self.size + spare, mmap.MAP_SHARED, mmap.PROT_READ, offset=PAGE)
+        self._producer_map = mmap.mmap(fd, PAGE, mmap.MAP_SHARED, mmap.PROT_READ, offset=PAGE)
+        self._data: mmap.mmap | None = None
+        self._used = False
         self._consumer: npt.NDArray[np.uint64] = np.frombuffer(self._consumer_map, np.uint64, 1)
-        self._producer: npt.NDArray[np.uint64] = np.frombuffer(self._data_map, np.uint64, 1)
+        self._producer: npt.NDArray[np.uint64] = np.frombuffer(self._producer_map, np.uint64, 1)
         self._position = int(self._consumer[0])
 
     def fileno(self) -> int:
@@ -70,6 +72,13 @@ class Ring:
         """Whether everything before `end` has been taken."""
         return self._position >= end
 
+    def rest(self) -> None:
+        """Unmap the data if there was none since the last time. What a mapping costs is worth it once in some seconds."""
+        if self._data and not self._used:
+            self._data.close()
+            self._data = None
+        self._used = False
+
     def take(self, end: int, most_bytes: int) -> Taken:
         """Copies of the records submitted before `end`, `most_bytes` of them at most, oldest first within a layout.
 
@@ -77,7 +86,7 @@ class Ring:
         """
         taken: Taken = []
         most = max(1, most_bytes // self.stride)
-        while most > 0:
+        while most > 0 and self._position < end:
             offset, heads = self._view(end, most)
             submitted = self._submitted(heads)
             if submitted == 0:
@@ -96,13 +105,20 @@ class Ring:
         again."""
         offset = self._position % self.size
         count = min((end - self._position) // self.stride, -(-(self.size - offset) // self.stride), most)
-        return PAGE + offset, np.ndarray((max(count, 0),), self._heads, self._data_map, PAGE + offset)
+        return offset, np.ndarray((max(count, 0),), self._heads, self._mapped(), offset)
+
+    def _mapped(self) -> mmap.mmap:
+        """The data."""
+        self._used = True
+        if self._data is None:
+            self._data = mmap.mmap(self._fd, self._mapped_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=2 * PAGE)
+        return self._data
 
     def _copied(self, offset: int, heads: npt.NDArray[np.void]) -> Iterator[tuple[Layout, Records]]:
         kept = heads["_length"] & DISCARDED == 0
         probes = heads["probe"]
         for number, (layout, dtype) in self._kinds.items():
-            view: npt.NDArray[np.void] = np.ndarray((len(heads),), dtype, self._data_map, offset)
+            view: npt.NDArray[np.void] = np.ndarray((len(heads),), dtype, self._mapped(), offset)
             if len(self._kinds) > 1 or not kept.all():
                 view = view[kept & (probes == number)]
             if len(view):
@@ -120,6 +136,9 @@ class Ring:
         nothing: Any = np.zeros(1, np.uint64)
         self._consumer = self._producer = nothing
         self._consumer_map.close()
-        self._data_map.close()
+        self._producer_map.close()
+        if self._data:
+            self._data.close()
+            self._data = None
         os.close(self._fd)
         self._fd = -1

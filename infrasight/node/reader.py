@@ -27,6 +27,8 @@ LIFE = "process"
 """The ring of process life."""
 LOSS_EVERY_S = 1.0
 """How often the kernel's loss counters are read."""
+REST_EVERY_S = 10.0
+"""How often rings in which nothing happens are let go of."""
 
 Sweep = Iterator[tuple[tuple[Layout, Records] | None, str]]
 
@@ -61,7 +63,7 @@ class Reader(Actor):
         self._stopping = False
         self._alarm: Alarm | None = None
         self._lost: dict[tuple[str, str], int] = {}
-        self._losses_read_s = 0.0
+        self._losses_read_s = self._rested_s = 0.0
         self._losses_read_wall_ns = time.time_ns()
         self.events: dict[str, int] = {}
         """Records read, by probe."""
@@ -141,8 +143,15 @@ class Reader(Actor):
             data += taken
             if not ring.read_up_to(end):  # what is left there came later than all that was taken
                 whole_until_ns = min(whole_until_ns, max((int(records["enter_ns"].max()) for _, records in taken), default=0))
+        self._rest()
         offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         return Drain(life, data, self._losses(), accounts, offset_ns, looked_ns, swept, whole_until_ns)
+
+    def _rest(self) -> None:
+        if time.monotonic() - self._rested_s >= REST_EVERY_S:
+            self._rested_s = time.monotonic()
+            for ring in self._tracing.rings:
+                ring.rest()
 
     def _accounts(self) -> tuple[list[tuple[Layout, Records]], str]:
         """Some of the accounts, when they are due, and the kind of which these were the last: one look is not to take so long that the rings fill.

@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -261,3 +262,23 @@ def test_closing_gives_everything_back() -> None:
     assert len(os.listdir("/proc/self/fd")) < before
     assert numbers_of(taken) == [1]
     os.close(ring.fd)
+
+
+def mappings(fd: int) -> int:
+    """Of the file, in this process."""
+    inode = os.fstat(fd).st_ino
+    return sum(line.split()[4] == str(inode) for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+def test_only_a_ring_that_has_something_is_mapped(memory: MemoryRing) -> None:
+    positions = mappings(memory.fd)
+    assert take(memory) == []
+    assert mappings(memory.fd) == positions
+    for rest in range(3):
+        produce(memory, rest)
+        assert take(memory) == [rest]
+        assert mappings(memory.fd) == positions + 1
+        memory.ring.rest()  # something was taken since the last time
+        assert mappings(memory.fd) == positions + 1
+        memory.ring.rest()
+        assert mappings(memory.fd) == positions
