@@ -117,7 +117,8 @@ class Ring:
     def _copied(self, offset: int, heads: npt.NDArray[np.void]) -> Iterator[tuple[Layout, Records]]:
         kept = heads["_length"] & DISCARDED == 0
         probes = heads["probe"]
-        for number, (layout, dtype) in self._kinds.items():
+        for number in np.flatnonzero(np.bincount(probes[kept])).tolist() if len(self._kinds) > 1 else self._kinds:
+            layout, dtype = self._kinds[number]
             view: npt.NDArray[np.void] = np.ndarray((len(heads),), dtype, self._mapped(), offset)
             if len(self._kinds) > 1 or not kept.all():
                 view = view[kept & (probes == number)]

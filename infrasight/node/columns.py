@@ -21,6 +21,9 @@ _HEAD = struct.Struct("<HHH")
 FEW = 128
 """Rows up to which Python is done with them before numpy and Arrow have been called, whose calls cost the same for one row as for a thousand."""
 
+FEW_TEXTS = 768
+"""The same for strings in areas, which numpy needs more calls for."""
+
 
 def numbers(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
     """`values` (n,), whose memory is what an Arrow array of `kind` holds, as that array. Not `pa.array`, which asks pandas, which is large."""
@@ -92,7 +95,7 @@ def few(records: Records, area: str) -> list[bytes]:
 
 def encode_c_strings(records: Records, slot: str) -> pa.DictionaryArray:
     """Dictionary of a slot whose strings hold no NUL. What lies behind a string is whatever was in the ring before, and is masked out first."""
-    if len(records) <= FEW:
+    if len(records) <= FEW_TEXTS:
         return encode(few(records, slot))
     cells = _masked(records, slot)
     return encode_padded(cells) if cells.shape[1] else constant(b"", len(records))
@@ -108,7 +111,7 @@ def encode_bytes(records: Records, slot: str) -> pa.DictionaryArray:
 
 def encode_pairs(records: Records, one: str, other: str, number: str) -> Distinct:
     """The distinct combinations of two areas and a number below 256."""
-    if len(records) <= FEW:
+    if len(records) <= FEW_TEXTS:
         return Distinct.among(list(zip(few(records, one), few(records, other), records[number].tolist(), strict=True)))
     parts = [_masked(records, area) for area in (one, other)]
     heads = np.stack([records[f"{one}_len"], records[f"{other}_len"], records[number]], axis=1).astype(np.uint16).view(np.uint8)
@@ -202,6 +205,14 @@ class Distinct:
             return _dictionary(self.codes, strings(names))
         new = Distinct.among(names)
         return _dictionary(new.codes[self.codes], strings(new.values))
+
+
+def own(column: pa.Array) -> pa.Array:
+    """The column; if it is a dictionary column of fewer rows than it has values, with those values alone that its rows have."""
+    if not isinstance(column, pa.DictionaryArray) or len(column.dictionary) <= len(column):
+        return column
+    distinct = Distinct.among(numbers_of(column.indices, np.int32).tolist())
+    return _dictionary(distinct.codes, column.dictionary.take(numbers(np.array(distinct.values, np.int32), pa.int32())))
 
 
 def named(column: npt.NDArray[np.integer], name: Callable[[int], bytes]) -> pa.DictionaryArray:

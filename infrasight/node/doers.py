@@ -37,22 +37,27 @@ _NONE = np.zeros(0, np.int32)
 """The codes of a column of one value."""
 
 
+def held(values: array[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """What there is by now, as a copy."""
+    return np.frombuffer(values.tobytes(), dtype)
+
 
 class _Names:
     """The values that a dictionary column has for places, of which there come to be more."""
 
     def __init__(self) -> None:
         self._codes, self._of = array("i"), dict[bytes, int]()
-        self._values = strings([])
+        self._values: pa.BinaryArray | None = None
 
     def add(self, value: bytes) -> None:
         self._codes.append(self._of.setdefault(value, len(self._of)))
 
-    def column(self) -> pa.DictionaryArray:
-        """As it is now (k,)."""
-        if len(self._values) != len(self._of):
+    def column(self, places: npt.NDArray[np.int32] | None = None) -> pa.DictionaryArray:
+        """As it is now (k,), or for rows that are at `places` (n,) in it."""
+        if self._values is None or len(self._values) != len(self._of):
             self._values = strings(list(self._of))
-        return pa.DictionaryArray.from_arrays(numbers(np.frombuffer(self._codes.tobytes(), np.int32), pa.int32()), self._values, safe=False)
+        codes = held(self._codes, np.int32)
+        return pa.DictionaryArray.from_arrays(numbers(codes if places is None else codes.take(places), pa.int32()), self._values, safe=False)
 
 
 @dataclass(frozen=True)
@@ -216,6 +221,14 @@ class Doers:
             columns |= taken.columns(places)
         return columns
 
+    def columns_once(self, places: npt.NDArray[np.int32]) -> dict[str, pa.Array]:
+        """The same, with nothing got ready for the next time."""
+        columns: dict[str, pa.Array] = {name: names.column(places) for name, names in self._names.items()}
+        for name, numbered in (("process_id", self._ids), ("parent_id", self._parents)):
+            columns[name] = numbers(held(numbered, np.uint64).take(places), pa.uint64())
+        inside = held(self._in, np.int32).take(places)
+        return columns | self._sources.contained.columns(Distinct(inside, []), self._containers)
+
     def _finish(self) -> None:
         """Have all columns ready to be taken from."""
         if self._contained is None:
@@ -224,5 +237,5 @@ class Doers:
             self._contained = _Taken.of(self._sources.contained.columns(each, self._containers))
         columns: dict[str, pa.Array] = {name: names.column() for name, names in self._names.items()}
         for name, numbered in (("process_id", self._ids), ("parent_id", self._parents)):
-            columns[name] = numbers(np.frombuffer(numbered.tobytes(), np.uint64), pa.uint64())
-        self._finished = [_Taken.of(columns), self._contained.at(np.frombuffer(self._in.tobytes(), np.int32))]
+            columns[name] = numbers(held(numbered, np.uint64), pa.uint64())
+        self._finished = [_Taken.of(columns), self._contained.at(held(self._in, np.int32))]

@@ -20,13 +20,13 @@ from infrasight.kernel import Records, syscall_names
 from infrasight.node import sockets
 from infrasight.node.columns import (
     FEW,
-    Distinct,
     constant,
     encode_c_strings,
     encode_padded,
     encode_pairs,
     named,
     numbers,
+    own,
     renamed,
     split_words,
     strings,
@@ -67,6 +67,8 @@ _HEAD = (*STATE, "enter_ns", "comm")
 """Members of a record that say who did it, and when."""
 DOERS_MAX = 2048
 """Doers kept at most, about 500 bytes each."""
+TOGETHER = 4096
+"""Records of all kinds in a drain up to which it is found out once for all who did it."""
 SPARE = 2
 """How many times as many as a batch has of them may be kept."""
 KEPT_NS = 1_000_000_000
@@ -312,29 +314,28 @@ class Enricher(Actor):
         return sockets.dns_columns(messages)
 
     def _who_in(self, several: list[Records], wall_offset_ns: int) -> Iterator[Who]:
-        """Who did it, in several kinds of records. Where there are few of each, they are looked up together."""
-        if len(several) < 2 or sum(map(len, several)) > FEW * len(several):
+        """Who did it, in several kinds of records. Where there are not many, they are looked up together."""
+        if len(several) < 2 or sum(map(len, several)) > TOGETHER:
             yield from (self._who(records, wall_offset_ns) for records in several)
             return
         heads = {name: np.concatenate([records[name] for records in several]) for name in _HEAD}
         ends = list(accumulate(map(len, several), initial=0))
         who = self._who(Records(heads, ends[-1]), wall_offset_ns)
         for start, end in pairwise(ends):
-            yield {name: column.slice(start, end - start) for name, column in who.items()}
+            yield {name: own(column.slice(start, end - start)) for name, column in who.items()}
 
     def _who(self, records: Records, wall_offset_ns: int) -> Who:
-        distinct = states(records)
-        doers, places = self._doers(records, distinct)
         return {
             "ts": numbers(records["enter_ns"].astype(np.int64) + wall_offset_ns, TYPES[Type.TIME]),
             "node": constant(self._node, len(records)),
             "comm": encode_padded(np.ascontiguousarray(records["comm"]).view(np.uint8).reshape(len(records), -1)),
-            **doers.columns(places.take(distinct.codes)),
+            **self._doers(records),
         }
 
-    def _doers(self, records: Records, distinct: Distinct) -> tuple[Doers, npt.NDArray[np.int64]]:
-        """The doers of records (n,), and the places there of the distinct ones (k,). Those of large batches are kept; where a batch has few of
-        them, or they are too many, it has its own, since the columns of a batch hold the names of all."""
+    def _doers(self, records: Records) -> dict[str, pa.Array]:
+        """The columns (n,) that say who it was. The doers of large batches are kept; where a batch has few of them, or they are too many, it has its
+        own, since the columns of a batch hold the names of all."""
+        distinct = states(records)
         self._heed(int(records["enter_ns"][0]))
         if len(records) > FEW:
             kept = self._kept or Doers(self._sources, int(records["enter_ns"][0]))
@@ -349,10 +350,10 @@ class Enricher(Actor):
                     missing = [number for number, place in enumerate(found) if place is None]
                     kept.add([distinct.values[number] for number in missing], self._heads(records, distinct.first()[missing]))
                     found = kept.find(distinct.values)
-                return kept, np.array(found, np.int64)
+                return kept.columns(np.array(found, np.int64).take(distinct.codes))
         own = Doers(self._sources)
         own.add(distinct.values, self._heads(records, distinct.first()))
-        return own, np.arange(len(own))
+        return own.columns_once(distinct.codes)
 
     def _heads(self, records: Records, rows: npt.NDArray[np.int64]) -> Records:
         return Records({name: records[name][rows] for name in STATE}, len(rows))

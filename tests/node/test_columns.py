@@ -13,12 +13,14 @@ from infrasight.node.columns import (
     FEW,
     Distinct,
     constant,
+    encode,
     encode_bytes,
     encode_c_strings,
     encode_padded,
     encode_pairs,
     named,
     numbers,
+    own,
     pack,
     renamed,
     split_words,
@@ -37,6 +39,7 @@ def few(request: pytest.FixtureRequest) -> Iterator[None]:
     """Both ways that columns are made."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("infrasight.node.columns.FEW", request.param)
+        patch.setattr("infrasight.node.columns.FEW_TEXTS", request.param)
         yield
 
 
@@ -195,6 +198,18 @@ def test_numbers(kind: pa.DataType) -> None:
 def test_constant() -> None:
     assert plain(constant(b"\xffnode", 3)) == [b"\xffnode"] * 3
     assert plain(constant(b"node", 0)) == []
+
+
+@quick
+@given(st.lists(st.sampled_from([b"", b"sh", b"cc1", b"\xff"]), min_size=1, max_size=12), st.data())
+def test_what_a_slice_has_of_its_own(texts: list[bytes], data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(texts) - 1))
+    rows = data.draw(st.integers(0, len(texts) - start))
+    sliced = encode(texts).slice(start, rows)
+    assert plain(own(sliced)) == texts[start : start + rows]
+    assert len(own(sliced).dictionary) <= max(rows, 0)
+    assert compact(own(sliced)) or len(sliced.dictionary) <= rows
+    assert own(numbers(np.arange(3, dtype=np.int32), pa.int32())).to_pylist() == [0, 1, 2]
 
 
 def test_no_rows() -> None:

@@ -33,6 +33,7 @@ def many() -> Iterator[None]:
     """Batches are large from the first row on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("infrasight.node.columns.FEW", -1)
+        patch.setattr("infrasight.node.columns.FEW_TEXTS", -1)
         patch.setattr("infrasight.node.enricher.FEW", -1)
         yield
 

@@ -58,6 +58,7 @@ def few(request: pytest.FixtureRequest) -> Iterator[None]:
     """Both ways that columns are made."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("infrasight.node.columns.FEW", request.param)
+        patch.setattr("infrasight.node.columns.FEW_TEXTS", request.param)
         patch.setattr("infrasight.node.enricher.FEW", request.param)
         yield
 
