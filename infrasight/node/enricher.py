@@ -67,8 +67,8 @@ _HEAD = (*STATE, "enter_ns", "comm")
 """Members of a record that say who did it, and when."""
 DOERS_MAX = 2048
 """Doers kept at most, about 500 bytes each."""
-TOGETHER = 4096
-"""Records of all kinds in a drain up to which it is found out once for all who did it."""
+TOGETHER = 2048
+"""Records of all kinds in a drain up to which it is found out once for all who did it; the columns of each kind then hold on to those of all."""
 SPARE = 2
 """How many times as many as a batch has of them may be kept."""
 KEPT_NS = 1_000_000_000
