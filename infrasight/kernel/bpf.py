@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
 import os
 import platform
 from collections.abc import Iterator
@@ -85,9 +86,14 @@ class _Batch(ctypes.Structure):
     )
 
 
+@functools.cache
+def _machine() -> str:
+    return platform.machine()
+
+
 def _bpf(command: int, request: ctypes.Structure) -> int:
     """What the call returns; KernelError with the errno as its cause when it fails."""
-    result = int(_libc.syscall(_NUMBER[platform.machine()], command, ctypes.byref(request), ctypes.sizeof(request)))
+    result = int(_libc.syscall(_NUMBER[_machine()], command, ctypes.byref(request), ctypes.sizeof(request)))
     if result < 0:
         number = ctypes.get_errno()
         raise KernelError(os.strerror(number)) from OSError(number, os.strerror(number))
@@ -258,7 +264,7 @@ def _clock_event(cpu: int) -> int:
     attributes[0] = _SOFTWARE | ctypes.sizeof(attributes) << 32  # type, size
     attributes[2] = 1_000_000_000  # sample_period, ns; config (1) is PERF_COUNT_SW_CPU_CLOCK, 0
     attributes[5] = _EXCLUDE_IDLE | _DISABLED
-    fd = int(_libc.syscall(_PERF_EVENT_OPEN[platform.machine()], ctypes.byref(attributes), -1, cpu, -1, _CLOEXEC))
+    fd = int(_libc.syscall(_PERF_EVENT_OPEN[_machine()], ctypes.byref(attributes), -1, cpu, -1, _CLOEXEC))
     if fd < 0:
         raise KernelError(f"tick: not attached: {os.strerror(ctypes.get_errno())}")
     return fd

@@ -126,7 +126,13 @@ def test_what_is_no_map() -> None:
     assert table.fd == -1
 
 
-def test_counters_are_summed_over_all_processors() -> None:
+def _refused(map: Map, most: int) -> None:
+    raise KernelError("Unknown error 524")
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["at once", "one by one"])
+def test_counters_are_summed_over_all_processors(monkeypatch: pytest.MonkeyPatch, together: bool) -> None:
+    monkeypatch.setattr(Map, "lookup" if together else "batches", _refused)
     counters = PerCpuCounters(create(PERCPU_ARRAY, 4, 8, 3), 3)
     shared = Map(os.dup(counters._map.fd), 4, 8 * possible_cpus())
     for index in range(3):
