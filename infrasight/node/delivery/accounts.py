@@ -6,6 +6,7 @@ What changes together, that rows are lost and that they are counted on no more, 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import astuple
@@ -53,7 +54,7 @@ class Accounts:
 
     def reconcile(self, left: Leftovers, age_s: float) -> None:
         """At the start: tell what the last life had read and not written down, what it had written down and is not there, and what it had not told.
-        `age_s` is how old what was written down may have been."""
+        Of a life that was killed, that there is more than this. `age_s` is how old what was written down may have been."""
         late = Counter[str]()
         for lane in Lane:
             for _, _, header in left.records(lane, self.tally.written_up_to(lane)):
@@ -64,6 +65,8 @@ class Accounts:
             for loss in owed:
                 self.ledger.tell(loss)
             died_ns = self.tally.died_ns
+            if self._note and not self._note.content.get("closed", True):
+                self.ledger.tell(Loss("", "unseen", 0, died_ns, time.time_ns()))
             for reason, lost, lasted_s in (("killed", unwritten, HELD_S), ("spool_damaged", gone, age_s)):
                 for kind, rows in lost.items():
                     self.ledger.add(kind, reason, rows, died_ns - int(lasted_s * 1e9), died_ns)
@@ -105,11 +108,11 @@ class Accounts:
         self._write(due, (segment.path.name, offset))
         self.tally.write(due)
 
-    def _write(self, due: Places | None = None, goes: tuple[str, int | None] | None = None) -> None:
+    def _write(self, due: Places | None = None, goes: tuple[str, int | None] | None = None, *, closed: bool = False) -> None:
         """Note what is owed, and what is about to be done."""
         with self._noting:
             if self._note is not None and self._reconciled:
-                self._note.write({"owed": [astuple(loss) for loss in self.ledger.owed], "due": due or {}, "goes": goes})
+                self._note.write({"owed": [astuple(loss) for loss in self.ledger.owed], "due": due or {}, "goes": goes, "closed": closed})
 
     def sync(self) -> None:
         """Onto the disk. OSError."""
@@ -118,7 +121,8 @@ class Accounts:
         self.tally.sync()
 
     def close(self) -> None:
-        """Legal twice."""
+        """This life ended well. Legal twice."""
+        self._write(closed=True)
         self.tally.close()
         self.ledger.keep = None
         if self._note is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from infrasight.node.delivery.note import Note
@@ -17,7 +18,7 @@ def told(directory: Path) -> dict[tuple[str, str], int]:
     """What a next life tells, which is killed before it writes that down."""
     spool = opened(directory)
     killed(spool)
-    return {(loss.probe, loss.reason): loss.count for loss in spool.ledger.take()}
+    return {(loss.probe, loss.reason): loss.count for loss in spool.ledger.take() if loss.count}
 
 
 def test_what_was_read_and_not_written_down(tmp_path: Path) -> None:
@@ -79,11 +80,10 @@ def test_what_the_disk_did_not_give_back(tmp_path: Path) -> None:
         again = opened(directory)
         left = sum(rows for _, _, rows, _ in delivered(again))
         losses = again.ledger.take()
-        assert {(loss.probe, loss.reason) for loss in losses} <= {("open", "spool_damaged")}
+        assert {(loss.probe, loss.reason) for loss in losses} <= {("open", "spool_damaged"), ("", "unseen")}
         assert sum(loss.count for loss in losses) + left == 14
-        if losses:
-            again.tally.take("loss", 1)
-            again.append(telling(1, losses))
+        again.tally.take("loss", len(losses))
+        again.append(telling(1, losses))
         again.close()
         assert told(directory) == {}
 
@@ -103,10 +103,28 @@ def test_a_payload_that_is_damaged_is_told_once(tmp_path: Path) -> None:
     assert told(tmp_path) == {("open", "spool_damaged"): 10}, "until it is written down"
     again = opened(tmp_path)
     losses = again.ledger.take()
-    again.tally.take("loss", 1)
+    again.tally.take("loss", len(losses))
     again.append(telling(1, losses))
     again.close()
     assert told(tmp_path) == {}
+
+
+def test_a_kill_is_told_and_a_clean_end_is_not(tmp_path: Path) -> None:
+    """Of what was in the rings, nobody knows how much it was."""
+    first = opened(tmp_path)
+    assert first.ledger.take() == []
+    began_ns = time.time_ns()
+    first.tally.take("open", 1)
+    first.append(piece(1, rows=1))
+    killed(first)
+    second = opened(tmp_path)
+    (loss,) = second.ledger.take()
+    assert (loss.probe, loss.reason, loss.count) == ("", "unseen", 0)
+    assert began_ns - 20_000_000 <= loss.since_ns <= loss.until_ns <= time.time_ns()  # a file's time is that of the last tick
+    second.tally.take("loss", 1)
+    second.append(telling(1, [loss]))
+    second.close()
+    assert opened(tmp_path).ledger.take() == []
 
 
 def test_what_the_server_took_without_a_disk_is_accounted_for(tmp_path: Path) -> None:
