@@ -69,7 +69,7 @@ class Store(abc.ABC):
     async def insert(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
         """Store a batch of `kind`, laid out as `arrow_schema(kind)`, unless one with this token is there already.
 
-        Raises InvalidBatch (never will be stored, though others are), StoreUnavailable (not stored, try again). Cancelling the wait does not cancel the insert.
+        Raises InvalidBatch (never will be stored), StoreUnavailable (not stored, try again). Cancelling the wait does not cancel the insert.
         """
 
     async def insert_joined(self, kind: str, batches: Mapping[str, pa.RecordBatch], doubtful: Collection[str] = ()) -> None:
