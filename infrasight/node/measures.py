@@ -58,13 +58,13 @@ def _containers(node: Node) -> Iterator[Sample]:
 
 def _spool(spool: Spool) -> Iterator[Sample]:
     yield gauge("infrasight_epoch", "That of this life of the node.", spool.epoch)
-    yield gauge("infrasight_spool_bytes", "Bytes of the spool's segments.", spool.bytes)
+    yield gauge("infrasight_spool_bytes", "Bytes of the spool's segments.", spool.disk.bytes)
     yield gauge("infrasight_spool_segments", "Segments of the spool.", spool.segments)
-    yield gauge("infrasight_spool_failed", "Whether the spool's disk cannot be used, and what comes is kept in memory.", bool(spool.problem))
-    yield counter("infrasight_spool_failures_total", "Times that the spool's disk failed.", spool.failures)
-    yield counter("infrasight_spool_records_total", "Batches, and pieces of such, that were written down.", spool.written)
-    yield counter("infrasight_spool_fsyncs_total", "Files that were synced.", spool.fsyncs)
-    yield counter("infrasight_spool_fsync_seconds_total", "Seconds that this took.", spool.fsync_s)
+    yield gauge("infrasight_spool_failed", "Whether the spool's disk cannot be used, and what comes is kept in memory.", bool(spool.disk.problem))
+    yield counter("infrasight_spool_failures_total", "Times that the spool's disk failed.", spool.disk.failures)
+    yield counter("infrasight_spool_records_total", "Batches, and pieces of such, that were written down.", spool.disk.written)
+    yield counter("infrasight_spool_fsyncs_total", "Files that were synced.", spool.disk.fsyncs)
+    yield counter("infrasight_spool_fsync_seconds_total", "Seconds that this took.", spool.disk.fsync_s)
     for what, count in spool.skipped.items():
         yield counter("infrasight_spool_skipped_total", "What was damaged in the spool, missing from it, or in it twice.", count, what=what)
     for lane, rows in spool.given_up.items():

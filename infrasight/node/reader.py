@@ -199,4 +199,7 @@ class Reader(Actor):
         self._losses_read_s, self._losses_read_wall_ns = now, until
         before, self._lost = self._lost, self._tracing.losses()
         more = {key: count - before.get(key, 0) for key, count in self._lost.items()}
-        return [Loss(probe, reason, count, since, until) for (probe, reason), count in more.items() if count] + self._ledger.take()
+        for (probe, reason), count in more.items():
+            if count:
+                self._ledger.tell(Loss(probe, reason, count, since, until))
+        return self._ledger.take()

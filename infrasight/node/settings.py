@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infrasight.errors import SettingsError
-from infrasight.node.delivery.spool import SpoolLimits
+from infrasight.node.delivery.limits import SpoolLimits
 from infrasight.runtimes import USUAL, Place
 from infrasight.schema import PROBES
 from infrasight.settings import option

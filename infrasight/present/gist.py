@@ -171,7 +171,8 @@ def _process(row: Row) -> list[Piece]:
 
 
 def _loss(row: Row) -> list[Piece]:
-    return [(f"{row['count']} {printable(row['probe'])} events lost", "bad"), (f" ({printable(row['reason'])})", "plain")]
+    lost = f"{row['count']} {printable(row['probe'])} events lost" if row["count"] else "events lost, nobody knows how many"
+    return [(lost, "bad"), (f" ({printable(row['reason'])})", "plain")]
 
 
 def _batches(row: Row) -> list[Piece]:

@@ -54,6 +54,7 @@ LOSS_REASONS: dict[str, str] = {
 """Reasons for loss in the kernel, and what each means; bpf/include/emit.h counts them by their place in this list."""
 NODE_LOSS_REASONS: dict[str, str] = {
     "killed": "the node had read them, and ended without a chance to write them down",
+    "unseen": "the node was killed: what was in the rings then, and all until it ran again, is in no count; the row, of no probe, says when that was",
     "spool_full": "the server was away for long, and the node's disk space for what is not stored yet was used up by what is worth more, or is newer",
     "spool_expired": "the server was away for longer than the node keeps what is not stored",
     "spool_damaged": "the node's disk did not give back what was written to it",

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from infrasight.errors import QueryFailed, QueryRefused, StoreUnavailable
+from infrasight.errors import InvalidBatch, QueryFailed, QueryRefused, StoreUnavailable
 from infrasight.schema.retention import Retention
 from infrasight.store import batches as shapes
 from infrasight.store import healing, joining
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 MAX_QUERIES = 16
 """At a time, those included whose client is slow to read."""
+CONSTRAINT_VIOLATED = 469
+"""ClickHouse's error when it is the rows that it does not take: another attempt ends the same, while others are taken."""
 UNREAD_S = 1.0
 """When there are so many, one that was not read for longer than this gives its place to another."""
 
@@ -190,6 +192,8 @@ class ThreadedStore(Store):
                 self._put(kind, *incoming)
                 self._see_to(kind, asked)
         except EngineError as error:
+            if error.code == CONSTRAINT_VIOLATED:
+                raise InvalidBatch(f"{kind}: {error}") from error
             raise StoreUnavailable(f"store {self._name}: {error}") from error
         finally:
             self._statistics.insert_s += time.monotonic() - started

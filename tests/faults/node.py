@@ -23,7 +23,8 @@ from infrasight.actors import Actor, Edge, Graph, Mailbox, RestartPolicy, Superv
 from infrasight.node.delivery import exporter as exporting
 from infrasight.node.delivery.batcher import Batcher, Limits
 from infrasight.node.delivery.exporter import Exporter
-from infrasight.node.delivery.spool import Spool, SpoolLimits
+from infrasight.node.delivery.limits import SpoolLimits
+from infrasight.node.delivery.spool import Spool
 from infrasight.node.delivery.tally import Tally
 from infrasight.node.flow import Batch, Encoded
 from infrasight.node.ledger import Ledger

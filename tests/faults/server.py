@@ -1,4 +1,4 @@
-"""`python -m tests.faults.server [--die POINT] [--older] OPTION...`: the server program, with a store in which something happens.
+"""`python -m tests.faults.server [--die POINT] [--older] [--constrain TABLE SQL] OPTION...`: the server program; in its store something happens.
 
     before    the process ends before an insert
     inside    at any moment of one
@@ -15,11 +15,13 @@ import random
 import sys
 import threading
 from collections.abc import Collection, Mapping
+from contextlib import closing
 
 import pyarrow as pa
 
 from infrasight.server import program, writer
 from infrasight.store import Store, connection, open_store
+from infrasight.store.threads import ThreadedStore
 from infrasight.wire import liveness
 from tests.faults.node import SHARES
 from tests.store.clickhouse import OLDER
@@ -54,11 +56,25 @@ def dying(store: Store, point: str, inserts: int) -> Store:
     return store
 
 
+def constrained(store: ThreadedStore, table: str, check: str) -> Store:
+    """The store, of which an operator has one table take only rows of which `check` holds."""
+    opened = store.open
+
+    async def open() -> None:
+        await opened()
+        with closing(store._connect()) as session:
+            session.execute(f"ALTER TABLE {table} ADD CONSTRAINT IF NOT EXISTS operator CHECK {check}")
+
+    store.open = open  # type: ignore[method-assign]  # what the test is about
+    return store
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--die", choices=POINTS)
     parser.add_argument("--inserts", type=int, default=4)
     parser.add_argument("--older", action="store_true", help="work with ClickHouse 18.16")
+    parser.add_argument("--constrain", nargs=2, metavar=("TABLE", "SQL"), help="have a table take only some rows")
     parser.add_argument("--impatient", action="store_true", help="leave who is silent for a second, and try again soon")
     given, options = parser.parse_known_args()
     if given.older:
@@ -69,6 +85,8 @@ def main() -> int:
         liveness.ASKED_EVERY_S, liveness.ANSWERS_WITHIN_S = 0.5, 1.0
         connection.ANSWER_S = connection.CONNECT_S = 1.0
         writer.RETRY_S = writer._BACKOFF_MAX_S = 0.5
+    if given.constrain:
+        program.open_store = lambda *store: constrained(open_store(*store), *given.constrain)
     if given.die:
         program.open_store = lambda *store: dying(open_store(*store), given.die, given.inserts)
     return program.main(options)

@@ -199,7 +199,7 @@ async def account(ask: Ask, *nodes: Node) -> Account:
             stored, once = stored + int(rows), once + int(different)
         else:
             dead += int(rows)
-    told = await ask(f"SELECT toString(reason), toString(sum(count)) FROM infrasight.loss {where} AND probe != 'loss' GROUP BY reason")
+    told = await ask(f"SELECT toString(reason), toString(sum(count)) FROM infrasight.loss {where} AND probe NOT IN ('loss', '') GROUP BY reason")
     lost = {reason: int(rows) for reason, rows in told}
     return Account(sum(node.produced.least() for node in nodes), sum(node.produced.most() for node in nodes), stored, once, dead, lost)
 

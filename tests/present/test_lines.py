@@ -179,6 +179,7 @@ def gist_of(kind: str, **changed: object) -> str:
         ("dup", UNIX, r"unix stream socket 3 with /run/\e]0; as fd 0"),
         ("dup", {"family": "netlink", "protocol": "0", "daddr": ""}, "netlink 0 socket 3 as fd 0"),
         ("loss", {}, "7 open events lost (ring_full)"),
+        ("loss", {"probe": "", "reason": "unseen", "count": 0}, "events lost, nobody knows how many (unseen)"),
         ("container", {}, "0a learned web from nginx:1"),
         ("container", {"pod_name": "a\n", "pod_namespace": "shop", "state": "ended"}, r"0a ended web of shop/a\n from nginx:1"),
     ],

@@ -122,7 +122,7 @@ def test_names_of_the_other_kinds() -> None:
     assert [column.name for column in KINDS["process"].columns][-4:] == ["workload", "action", "exit_code", "signal"]
     assert [column.name for column in KINDS["loss"].columns] == ["ts", "node", "since", "probe", "reason", "count"]
     assert not LOSS_REASONS.keys() & NODE_LOSS_REASONS.keys()
-    assert tuple(NODE_LOSS_REASONS) == ("killed", "spool_full", "spool_expired", "spool_damaged")
+    assert tuple(NODE_LOSS_REASONS) == ("killed", "unseen", "spool_full", "spool_expired", "spool_damaged")
     told = [name for name in (column.name for column in WHO) if name in TOLD]
     who = ["ts", "node", "container_id", "container_runtime", "pod_uid", "container_started"]
     assert sorted(column.name for column in KINDS["container"].columns) == sorted([*who, *told, "state"])

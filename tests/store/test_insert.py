@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 from infrasight.errors import InvalidBatch, StoreUnavailable
 from infrasight.schema import KINDS, arrow_schema
 from infrasight.store import Store, blocks, open_store
+from infrasight.store.threads import ThreadedStore
 from tests.store import samples
 from tests.store.conftest import ask
 
@@ -145,3 +147,15 @@ async def test_a_store_that_is_not_open_says_so(url: str) -> None:
     with pytest.raises(StoreUnavailable, match="not open"):
         await ask(store, "SELECT 1")
     await store.close()
+
+
+async def test_rows_that_a_constraint_of_the_table_refuses(store: Store) -> None:
+    """For themselves: it is no use to try again, and others are taken."""
+    assert isinstance(store, ThreadedStore)
+    with closing(store._connect()) as operator:
+        operator.execute("ALTER TABLE infrasight.open ADD CONSTRAINT ours CHECK cgroup_id != 7")
+    with pytest.raises(InvalidBatch, match=r"^open: Constraint `?ours`? for table infrasight\.open"):
+        await store.insert_joined("open", {"a": samples.batch("open", 3), "b": samples.batch("open", 3, cgroup_id=7)})
+    await store.insert_joined("open", {"a": samples.batch("open", 3)}, doubtful={"a"})
+    assert await ask(store, "SELECT count() FROM open") == "3"
+    assert store.statistics().insert_failures == 0

@@ -57,6 +57,11 @@ class Held:
         told = (header.epoch, header.seq), header.kind, header.rows, header.length, header.oldest_ns, header.more
         return cls(*told, lane, None, segment, offset, at, header.piece)
 
+    def release(self) -> None:
+        """It is on its way no more; the spool may have it still."""
+        if self.segment is not None:
+            self.segment.held -= 1
+
     def end(self) -> Held:
         """What ends its batch, when nothing else will."""
         return Held(self.id, self.kind, 0, 0, self.oldest_ns, False, self.lane, b"", at=self.at, piece=self.piece + 1)

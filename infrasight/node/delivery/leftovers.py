@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infrasight.node.delivery.cursors import Cursors
+from infrasight.node.delivery.cursors import Cursors, Position
 from infrasight.node.delivery.lane import Id
 from infrasight.node.delivery.record import Header
 from infrasight.node.delivery.segment import Segment
 from infrasight.schema import Lane
 
 Pieces = dict[Id, dict[int, tuple[Segment, int, Header]]]
+START = Position(0, 0)
 _DENSE = 1 << 24
 """Numbers of batches are kept a bit each up to here: a node that makes ten in a second needs three weeks."""
 
@@ -49,6 +52,32 @@ class Leftovers:
     delivered: list[Segment] = field(default_factory=list)
     """Segments that are not needed any more."""
     skipped: Counter[str] = field(default_factory=Counter)
+    starts: dict[Lane, Position] = field(default_factory=dict)
+    """Where what is to be delivered begins."""
+
+    @property
+    def rows(self) -> Counter[str]:
+        """To be delivered, by kind."""
+        counts = Counter[str]()
+        for segments in self.segments.values():
+            for segment in segments:
+                counts.update(segment.rows)
+        return counts
+
+    @property
+    def ends(self) -> dict[Lane, Position]:
+        """Of the last segments."""
+        return {lane: Position(segments[-1].number, segments[-1].size) for lane, segments in self.segments.items() if segments}
+
+    def records(self, lane: Lane, start: Position = START) -> Iterator[tuple[Segment, int, Header]]:
+        """Those to be delivered, from `start` on. What cannot be read is passed over."""
+        number, offset = max(start, self.starts[lane])
+        for segment in self.segments[lane]:
+            if segment.number >= number:
+                with contextlib.suppress(OSError):
+                    for place, header in segment.records(offset if segment.number == number else 0):
+                        if place not in segment.twice:
+                            yield segment, place, header
 
 
 def find(directory: Path, cursors: Cursors) -> Leftovers:
@@ -58,7 +87,7 @@ def find(directory: Path, cursors: Cursors) -> Leftovers:
         needed = segment.number >= cursors.of(segment.lane).segment
         (left.segments[segment.lane] if needed else left.delivered).append(segment)
     for lane, segments in left.segments.items():
-        cursor = cursors.of(lane)
+        left.starts[lane] = cursor = cursors.of(lane)
         left.numbers[lane] = max([cursor.segment - 1, 0, *(segment.number for segment in segments)])
         if segments:
             first = cursor.segment or segments[0].number

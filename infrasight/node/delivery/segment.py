@@ -74,6 +74,18 @@ class Segment:
         self.count(piece.kind, piece.rows, piece.oldest_ns)
         return start
 
+    def wipe(self, offset: int | None = None) -> None:
+        """Have a record that begins there be none any more, or nothing be in it at all. The file stays: it would be missing. OSError."""
+        if offset is None:
+            os.truncate(self.path, 0)
+            self.size = 0
+            return
+        fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.pwrite(fd, bytes(len(MAGIC)), offset)
+        finally:
+            os.close(fd)
+
     def header_at(self, offset: int) -> Header | None:
         """The header of the record that begins there, None when there is no sound one. OSError when it cannot be read."""
         return header_in(self._read(offset, HEADER_MAX))

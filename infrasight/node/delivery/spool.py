@@ -8,65 +8,41 @@
 | too much, or too old?    | the oldest of the lane that is worth least is given up, and told as rows of `loss`; nothing that is on its way |
 | the disk fails, is full? | what comes then stays in memory, and upstream waits; the disk is tried again, and gets all of it once it works |
 | another node's?          | a lock: one process at a time has a directory |
-| threads?                 | one event loop; `open`, `load` and what `keep` and `close` sync run in threads, and touch no more than files |
+| threads?                 | one event loop; `open`, `recover`, `load` and what `keep` and `close` sync run in threads, and touch no more than files |
+
+Here is what comes in and goes out, in which order. `disk.py` writes and syncs, `limits.py` gives up, `accounts.py` counts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import itertools
 import logging
-import os
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from infrasight.errors import InvalidBatch
+from infrasight.node.delivery.accounts import Accounts
 from infrasight.node.delivery.cursors import Cursors, Position
-from infrasight.node.delivery.epoch import next_epoch, sync_directory
+from infrasight.node.delivery.disk import Disk
 from infrasight.node.delivery.lane import Held, LaneState
-from infrasight.node.delivery.leftovers import Leftovers, find
+from infrasight.node.delivery.leftovers import Leftovers
+from infrasight.node.delivery.limits import USUAL, GivingUp, SpoolLimits
+from infrasight.node.delivery.record import Header
 from infrasight.node.delivery.segment import Segment
-from infrasight.node.delivery.tally import Tally
 from infrasight.node.flow import Encoded
-from infrasight.node.ledger import Ledger, losses_in
+from infrasight.node.ledger import Ledger
 from infrasight.schema import KINDS, Lane
 
-LOSS = "loss"
-"""The kind whose rows count what others were lost."""
 READY_BYTES = 1 << 20
 """Payloads in memory that wait to be sent: what is more is read from the disk when its turn comes."""
-RETRY_S, RETRY_MAX_S = 1.0, 30.0
-"""Until a disk that failed is tried again."""
-CURSOR_S = 10.0
-"""How often, at most, the cursors are synced when no segment is removed; what a crash of the machine takes back is sent again, and stored once."""
-PROBE_BYTES = 64 << 10
-"""What a disk must take before it is used again."""
-HELD_S = 10.0
-"""How old rows may get between ring and spool, about."""
 IDLE_S = 60.0
 """How often ages are looked at when nothing else happens."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SpoolLimits:
-    """What the spool may take."""
-
-    bytes: int = 1 << 30
-    age_s: float = 7 * 86400.0
-    fsync_s: float = 1.0
-    """What comes within this time may be lost when the machine crashes."""
-
-    @property
-    def segment_bytes(self) -> int:
-        """Of a segment: what is given up at a time is a small part of all."""
-        return min(max(self.bytes // 128, 64 << 10), 16 << 20)
 
 
 class Spool:
@@ -75,7 +51,7 @@ class Spool:
     def __init__(
         self,
         directory: Path | None = None,
-        limits: SpoolLimits = SpoolLimits(),
+        limits: SpoolLimits = USUAL,
         *,
         ledger: Ledger | None = None,
         epoch: int = 0,
@@ -83,107 +59,46 @@ class Spool:
         wall_s: Callable[[], float] = time.time,
     ) -> None:
         """Without a directory everything is kept in memory. `epoch` is what this life has then: the time, unless given."""
-        self._directory, self.limits = directory, limits
-        self.ledger = Ledger() if ledger is None else ledger
-        self.tally = Tally()
-        """Of rows that were read and not written down."""
-        self._clock, self._wall_s = clock, wall_s
+        self._limits = limits
         self._lanes = {lane: LaneState(lane) for lane in Lane}
-        self._lock = -1
-        self._recovered = False
-        self._cursors: Cursors | None = None
-        self._trash: list[Segment] = []
+        self._accounts = Accounts(Ledger() if ledger is None else ledger)
+        self.disk = Disk(directory, limits.segment_bytes, self._accounts, clock)
+        self._giving_up = GivingUp(limits, self._lanes.values(), self.disk, self._accounts, wall_s)
         self._ready_bytes = 0
-        self._dirty = asyncio.Event()
-        self._new_files = False
-        self._cursors_synced_s = clock()
-        self._retry_s, self._retry_at_s = RETRY_S, 0.0
+        self.ledger, self.tally = self._accounts.ledger, self._accounts.tally
+        """Of what was lost; of rows that were read and not written down."""
         self.epoch = epoch or time.time_ns()
-        self.problem = ""
-        """Why the disk is not used now, though it should be."""
-        self.bytes = 0
-        """Of the segments."""
-        self.written = 0
-        """Records written down."""
-        self.failures = 0
-        """Times that the disk failed."""
         self.skipped: Counter[str] = Counter()
         """What was damaged: stretches of `bytes` that are no records, `payload`s, `segment`s that are missing; and records that were there twice."""
-        self.fsyncs, self.fsync_s = 0, 0.0
-
-    # What comes in.
 
     def open(self) -> None:
         """Take the directory, and begin a new epoch. A disk that fails is told, and tried again later."""
-        if self._directory is not None and self._lock < 0:
-            self._try(self._open, self._directory)
+        if self.disk.open() and not self.disk.problem:  # it had an epoch, then, that others know
+            self.epoch = self.disk.epoch
 
     def recover(self) -> None:
         """Find what earlier lives left. Takes a second for a spool of a GiB, so it is for a thread, before anything comes in. Legal twice."""
-        if self._directory is not None and self._lock >= 0 and not self._recovered:
-            self._try(self._recover, self._directory)
+        self.disk.recover(self._recover)
 
-    def _try(self, work: Callable[[Path], None], directory: Path) -> bool:
-        try:
-            work(directory)
-        except OSError as error:
-            if not self._recovered:
-                self._release()
-            self._fail(error)
-            return False
-        return True
-
-    def _open(self, directory: Path) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OSError(None, f"another node uses {directory}") from None
-        epoch = next_epoch(directory / "epoch")
-        self.epoch = epoch if not self.written and not self.problem else self.epoch
-        self.tally.open(directory / "tally")
-        self._cursors = Cursors(directory / "cursors")
-
-    def _recover(self, directory: Path) -> None:
-        assert self._cursors is not None
-        left = find(directory, self._cursors)
+    def _recover(self, left: Leftovers, cursors: Cursors) -> None:
         self.skipped += left.skipped
-        self._trash += left.delivered
         for lane, segments in left.segments.items():
             state = self._lanes[lane]
             state.segments[:0], state.pieces, state.number = segments, left.pieces[lane], left.numbers[lane]
-            state.read = self._cursors.of(lane) if segments else state.end
-            self.bytes += sum(segment.size for segment in segments)
-        self._tell_losses(left)
-        self._recovered = True
+            state.read = cursors.of(lane) if segments else state.end
+        self._accounts.reconcile(left, self._limits.age_s)
 
-    def _tell_losses(self, left: Leftovers) -> None:
-        """What the last life had read and not written down, and what it had written down and is not there."""
-        late: Counter[str] = Counter()
-        for lane, segments in left.segments.items():
-            last = self.tally.written_up_to(lane)
-            for segment in segments:
-                if segment.number >= last.segment:
-                    start = last.offset if segment.number == last.segment else 0
-                    for _, header in segment.records(start):
-                        late[header.kind] += header.rows
-        unwritten, gone = self.tally.reconcile(late, self.rows())
-        died_ns = self.tally.died_ns
-        for kind, rows in unwritten.items():
-            self.ledger.add(kind, "killed", rows, died_ns - int(HELD_S * 1e9), died_ns)
-        for kind, rows in gone.items():
-            self.ledger.add(kind, "spool_damaged", rows, died_ns - int(self.limits.age_s * 1e9), died_ns)
+    # What comes in.
 
     @property
     def room(self) -> bool:
         """Whether another piece may come in: on the disk always, in memory while there is little."""
-        return (self._directory is not None and not self.problem) or self._ready_bytes < READY_BYTES
+        return (self.disk.lasting and not self.disk.problem) or self._ready_bytes < READY_BYTES
 
     @property
     def lasting(self) -> bool:
         """Whether it is meant to be on a disk."""
-        return self._directory is not None
+        return self.disk.lasting
 
     @property
     def waiting(self) -> bool:
@@ -193,7 +108,7 @@ class Spool:
     @property
     def safe(self) -> bool:
         """Whether all that is not stored is on the disk."""
-        return self._lock >= 0 and not self.unsafe_rows()
+        return self.disk.held and not self.unsafe_rows()
 
     def append(self, piece: Encoded) -> None:
         """Write a piece down, and have it delivered after those before it in its lane."""
@@ -202,16 +117,16 @@ class Spool:
         held = Held.new(piece, state.lane)
         (state.growing.add if piece.more else state.growing.discard)(held.id)
         unread = state.unread
-        if self._usable() and self._write(state, held):
+        if self._usable() and self.disk.write(state, held):
             if unread:
-                self._on_disk_only(held)
-                return self._make_room()
+                held.release()
+                return self._giving_up.too_much()
             state.read = state.end
         state.ready.append(held)
         self._ready_bytes += held.size
         if self._ready_bytes > READY_BYTES:
             self._spill(state)
-        return self._make_room()
+        return self._giving_up.too_much()
 
     def _spill(self, state: LaneState) -> None:
         """Let the disk alone have what waits, when it has all of it."""
@@ -219,99 +134,36 @@ class Spool:
             state.read = state.ready[0].at or state.read
             for held in state.ready:
                 self._ready_bytes -= held.size
-                self._on_disk_only(held)
+                held.release()
             state.ready.clear()
 
-    @staticmethod
-    def _on_disk_only(held: Held) -> None:
-        if held.segment is not None:
-            held.segment.held -= 1
-
-    # The disk.
+    # A disk that fails.
 
     def _usable(self) -> bool:
-        if self._directory is None:
-            return False
-        if not self.problem:
-            return self._recovered
-        return self._clock() >= self._retry_at_s and self._back()
+        return self.disk.usable or (self.disk.due and self._back())
 
     def _back(self) -> bool:
         """Try the disk again, with all that is in memory only. Whether it works."""
-        assert self._directory is not None
-        if self._lock < 0 and not self._try(self._open, self._directory):
-            return False
-        if not self._recovered and not self._try(self._recover, self._directory):
-            return False
-        if not self._try(_probe, self._directory):
+        if not (self.disk.open() and self.disk.recover(self._recover) and self.disk.works()):
             return False
         if not all(self._write_late(state) for state in self._lanes.values()):
             return False
-        log.warning("the spool works again")
-        self.problem, self._retry_s = "", RETRY_S
+        self.disk.mended()
         return True
 
     def _write_late(self, state: LaneState) -> bool:
         """Write down what of a lane is in memory only. Whether the disk took it all."""
         unread = state.unread
         late = [held for held in (*state.held, *state.ready) if held.segment is None and not held.done]
-        took = all(self._write(state, held) for held in late)
+        took = all(self.disk.write(state, held) for held in late)
         if not unread:
             state.read = state.end
             return took
         while state.ready and state.ready[0].segment is not None:  # it is read when what is before it on the disk has been
             held = state.ready.popleft()
             self._ready_bytes -= held.size
-            self._on_disk_only(held)
+            held.release()
         return took
-
-    def _fail(self, error: OSError) -> None:
-        said = error.strerror or str(error)
-        if said != self.problem:
-            log.error("no spool at %s: %s; what the server does not take is kept in memory", self._directory, said)
-        self.problem = said
-        self.failures += 1
-        self._dirty.set()
-        self._retry_at_s = self._clock() + self._retry_s
-        self._retry_s = min(2 * self._retry_s, RETRY_MAX_S)
-
-    def _write(self, state: LaneState, held: Held) -> bool:
-        """Append to the lane's last segment, or to a new one. Whether the disk took it."""
-        piece = held.encoded()
-        try:
-            if state.fd >= 0 and state.segments[-1].size >= self.limits.segment_bytes:
-                self._end_segment(state)
-            if state.fd < 0:
-                self._begin_segment(state)
-            segment = state.segments[-1]
-            held.offset, before = segment.append(state.fd, piece), segment.size
-        except OSError as error:
-            self._fail(error)
-            self._end_segment(state, torn=True)
-            return False
-        held.segment, held.at = segment, Position(segment.number, held.offset)
-        segment.held += 1
-        self.bytes += before - held.offset
-        self.written += 1
-        self.tally.keep(piece.kind, piece.rows, state.lane, state.end)
-        self._dirty.set()
-        return True
-
-    def _begin_segment(self, state: LaneState) -> None:
-        assert self._directory is not None
-        segment = Segment.at(self._directory, state.lane, state.number + 1)
-        state.fd = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        state.number = segment.number
-        state.segments.append(segment)
-        self._new_files = True
-
-    def _end_segment(self, state: LaneState, *, torn: bool = False) -> None:
-        if state.fd >= 0:
-            with contextlib.suppress(OSError):
-                if torn:
-                    os.ftruncate(state.fd, state.segments[-1].size)
-            os.close(state.fd)
-            state.fd = -1
 
     # What goes out.
 
@@ -348,7 +200,7 @@ class Spool:
             found = segment.next_record(offset)
         except OSError as error:
             log.error("a segment of the spool cannot be read: %s", error)
-            return self._lose(state, segment, "spool_damaged")
+            return self._giving_up.lose(state, segment, "spool_damaged")
         start, header = found or (segment.size, None)
         self.skipped["bytes"] += start > offset
         if header is None:
@@ -372,97 +224,38 @@ class Spool:
 
     def load(self, held: Held) -> bytes | None:
         """The payload of something that is in the spool only, to be called in a thread; None when it is damaged."""
+        for segment, offset, header in self._copies(held):
+            with contextlib.suppress(OSError):
+                payload = segment.payload_of(offset, header)
+                if payload is not None:
+                    return payload
+        return None
+
+    def _copies(self, held: Held) -> Iterator[tuple[Segment, int, Header]]:
+        """Where a piece is in the spool: once, unless damage to the spool was that something is there twice."""
         assert held.segment is not None
         twins = ((segment, offset) for segment in list(self._lanes[held.lane].segments) for offset in segment.twice)
         for segment, offset in itertools.chain([(held.segment, held.offset)], twins):
             with contextlib.suppress(OSError):
                 header = segment.header_at(offset)
                 if header is not None and (header.epoch, header.seq, header.piece) == (*held.id, held.piece):
-                    payload = segment.payload_of(offset, header)
-                    if payload is not None:
-                        return payload
-        return None
+                    yield segment, offset, header
 
     def damaged(self, held: Held) -> None:
         """Its payload could not be loaded: its rows are lost."""
         self.skipped["payload"] += 1
-        self.ledger.add(held.kind, "spool_damaged", held.rows, held.oldest_ns, held.oldest_ns)
-        if held.segment is not None:
-            held.segment.rows[held.kind] -= held.rows
-            self.tally.settle(held.kind, held.rows, kept=True)
+        self._giving_up.lose_one(held, list(self._copies(held)))
         held.rows, held.payload = 0, b""
 
     def done(self, pieces: list[Held]) -> None:
         """All pieces of a batch are stored, or refused for good, or lost."""
         for held in pieces:
             held.done = True
-            if held.segment is not None:
-                held.segment.held -= 1
-                held.segment.rows[held.kind] -= held.rows
-            self.tally.settle(held.kind, held.rows, kept=held.segment is not None)
+            self._accounts.settle(held)
+            held.release()
         for lane in {held.lane for held in pieces}:
             self._lanes[lane].pass_done()
-            self._advance(self._lanes[lane])
-
-    def _advance(self, state: LaneState) -> None:
-        """Move the lane's cursor to what is not done with; the segments before it are not needed any more."""
-        to = state.done
-        if self._cursors is not None:
-            self._cursors.move(state.lane, to)
-        while state.segments and state.segments[0].number < to.segment:
-            gone = state.segments.pop(0)
-            self.bytes -= gone.size
-            self._trash.append(gone)
-            self._dirty.set()
-
-    # What is given up.
-
-    def _make_room(self) -> None:
-        while self.bytes > self.limits.bytes and (found := self._least_worth()):
-            self._lose(*found, "spool_full")
-
-    def _least_worth(self) -> tuple[LaneState, Segment] | None:
-        """The oldest segment of the lane that is worth least of which nothing is on its way."""
-        for state in reversed(self._lanes.values()):
-            for segment in state.segments:
-                if segment.size and not segment.held:
-                    return state, segment
-        return None
-
-    def _expire(self) -> None:
-        for state in self._lanes.values():
-            for segment in list(state.segments):
-                if segment.size and not segment.held and self._wall_s() - segment.written_s > self.limits.age_s:
-                    self._lose(state, segment, "spool_expired")
-
-    def _lose(self, state: LaneState, segment: Segment, reason: str) -> None:
-        """Give up what is in a segment, and tell of it."""
-        if state.fd >= 0 and segment is state.segments[-1]:
-            self._end_segment(state)
-        for kind, rows in segment.rows.items():
-            lost = max(rows - self._tell_again(state, segment), 0) if kind == LOSS else rows
-            if lost:
-                self.ledger.add(kind, reason, lost, segment.oldest_ns, segment.newest_ns)
-                state.given_up += lost
-            self.tally.settle(kind, rows, kept=True)
-        segment.rows.clear()
-        self.bytes -= segment.size
-        segment.size = 0
-        with contextlib.suppress(OSError):
-            os.truncate(segment.path, 0)  # there still, or it would be missing when others before it are not done with
-        self._advance(state)
-
-    def _tell_again(self, state: LaneState, segment: Segment) -> int:
-        """Rows of `loss` in a segment that is given up: what they say goes into others. How many they were."""
-        reading, told = state.reading, 0
-        with contextlib.suppress(OSError):
-            for start, header in segment.records(reading.offset if reading.segment == segment.number else 0):
-                if header.kind == LOSS and start not in segment.twice and (payload := segment.payload_of(start, header)):
-                    with contextlib.suppress(InvalidBatch):
-                        for loss in losses_in(payload):
-                            self.ledger.tell(loss)
-                        told += header.rows
-        return told
+            self.disk.advance(self._lanes[lane])
 
     # Keeping it.
 
@@ -471,89 +264,19 @@ class Spool:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(IDLE_S):
-                    await self._dirty.wait()
-            await asyncio.sleep(self.limits.fsync_s / 2)
+                    await self.disk.changed.wait()
+            await asyncio.sleep(self._limits.fsync_s / 2)
             self._usable()  # tries a disk that failed
-            self._expire()
-            await self._sync(self._due())
-
-    def _due(self) -> list[Segment]:
-        """The segments that are to be synced. What comes is usually stored within half of `fsync_s`, and then there is nothing to be done."""
-        due: list[Segment] = []
-        waiting = False
-        for state in self._lanes.values():
-            done, end = state.done, state.end
-            if done < state.marked and state.synced < state.marked:
-                first = max(state.synced, done).segment
-                due += [segment for segment in state.segments if segment.number >= first and segment.size]
-                state.synced = end
-            state.marked = end
-            waiting |= max(done, state.synced) < end
-        if not waiting and not self.problem:
-            self._dirty.clear()
-        return due
-
-    async def _sync(self, segments: list[Segment]) -> None:
-        removed, self._trash = self._trash, []
-        cursors_due = bool(removed) or self._clock() - self._cursors_synced_s > CURSOR_S
-        if not (segments or cursors_due) or self._lock < 0:
-            return
-        try:
-            await asyncio.to_thread(self._sync_now, segments, removed)
-        except OSError as error:
-            self._trash += removed
-            self._fail(error)
-
-    def _sync_now(self, segments: list[Segment], removed: list[Segment]) -> None:
-        assert self._directory is not None
-        began_s = self._clock()
-        for segment in segments:
-            with contextlib.suppress(FileNotFoundError):
-                _sync_file(segment.path)
-            self.fsyncs += 1
-        if self._cursors is not None:
-            self._cursors.sync()  # before what they say is delivered goes
-        self.tally.sync()
-        self._cursors_synced_s = self._clock()
-        for segment in removed:
-            segment.path.unlink(missing_ok=True)
-        if removed or (segments and self._new_files):
-            self._new_files = False
-            sync_directory(self._directory)
-        self.fsync_s += self._clock() - began_s
+            self._giving_up.too_old()
+            await self.disk.keep(self._lanes.values())
 
     def sync(self) -> None:
         """Everything onto the disk, now."""
-        if self._lock < 0:
-            return
-        for state in self._lanes.values():
-            self._advance(state)
-        try:
-            self._sync_now([segment for state in self._lanes.values() for segment in state.segments if segment.size], self._trash)
-            self._trash = []
-        except OSError as error:
-            self._fail(error)
+        self.disk.sync(self._lanes.values())
 
     def close(self) -> None:
-        """Sync, and give the directory back: nothing comes any more. Segments that are not needed are removed. Legal twice."""
-        for state in self._lanes.values():
-            self._end_segment(state)
-            if self._cursors is not None and state.segments and state.done == state.end:
-                state.number = state.segments[-1].number
-                self._trash += state.segments
-                state.segments = []
-                state.read = state.end
-        self.sync()
-        self._release()
-        self.tally.close()
-
-    def _release(self) -> None:
-        if self._cursors is not None:
-            self._cursors.close()
-            self._cursors = None
-        lock, self._lock = self._lock, -1
-        if lock >= 0:
-            os.close(lock)
+        """Sync, and give the directory back: nothing comes any more. Legal twice."""
+        self.disk.close(self._lanes.values())
 
     # What can be told of it.
 
@@ -583,18 +306,3 @@ class Spool:
             for segment in state.segments:
                 rows.update(segment.rows)
         return {kind: count for kind, count in rows.items() if count}
-
-
-def _probe(directory: Path) -> None:
-    """See whether a file can be written. OSError."""
-    file = directory / "probe"
-    file.write_bytes(bytes(PROBE_BYTES))
-    file.unlink()
-
-
-def _sync_file(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fdatasync(fd)
-    finally:
-        os.close(fd)

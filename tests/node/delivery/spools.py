@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from infrasight.node.delivery.lane import Held, Id
-from infrasight.node.delivery.spool import Spool, SpoolLimits
-from infrasight.node.flow import Encoded
+from infrasight.node.delivery.limits import SpoolLimits
+from infrasight.node.delivery.spool import Spool
+from infrasight.node.flow import Encoded, Loss
+from infrasight.server.rows import made
+from infrasight.wire.codec import encode
 
 KINDS = ("execve", "open", "resource")
 """One of each lane, the most valuable first."""
@@ -18,6 +23,18 @@ def piece(seq: int, kind: str = "open", *, rows: int = 10, size: int = 100, more
     """Its payload says which it is."""
     mark = f"{kind} {seq} {number} ".encode()
     return Encoded(seq, kind, rows, (mark * (size // len(mark) + 1))[:size], 10**18 + seq, more, piece=number)
+
+
+def telling(seq: int, losses: list[Loss]) -> Encoded:
+    """Rows of `loss`, as the node has them made of what its ledger gives."""
+    names = ("probe", "reason", "count", "since", "ts")
+    rows = [{"node": "n1", **dict(zip(names, astuple(each), strict=True))} for each in losses]
+    return Encoded(seq, "loss", len(rows), encode(made("loss", rows)), losses[0].since_ns)
+
+
+def killed(spool: Spool) -> None:
+    """Its process is: what the kernel does then."""
+    os.close(spool.disk._lock)
 
 
 def opened(directory: Path | None, **limits: Any) -> Spool:

@@ -16,7 +16,7 @@ from infrasight.node.delivery.leftovers import Seen
 from infrasight.node.delivery.record import MAGIC, Header
 from infrasight.node.delivery.segment import Segment
 from infrasight.node.flow import Encoded
-from tests.node.delivery.spools import KINDS, delivered, opened, piece
+from tests.node.delivery.spools import KINDS, delivered, killed, opened, piece
 
 SEEDS = 1_000
 BATCHES = 60
@@ -41,7 +41,7 @@ def filled(directory: Path, random_: random.Random) -> dict[Id, list[Encoded]]:
             spool.append(each)
         spool.sync()
         assert life or spool.segments > 2
-        os.close(spool._lock)
+        killed(spool)
     return batches
 
 
@@ -153,7 +153,7 @@ def test_a_cursor_that_is_damaged_has_all_delivered_again(tmp_path: Path) -> Non
     assert [seq for (_, seq), *_ in delivered(opened(tmp_path))] == list(range(1, 11))
 
 
-@pytest.mark.parametrize("name", ["cursors", "epoch", "tally"])
+@pytest.mark.parametrize("name", ["cursors", "epoch", "tally", "note"])
 @pytest.mark.parametrize("content", [b"", b"\xff" * 5_000, b"x"])
 def test_files_that_hold_nonsense_stop_nobody(name: str, content: bytes, tmp_path: Path) -> None:
     first = opened(tmp_path)
@@ -162,7 +162,7 @@ def test_files_that_hold_nonsense_stop_nobody(name: str, content: bytes, tmp_pat
     first.close()
     (tmp_path / name).write_bytes(content)
     spool = opened(tmp_path)
-    assert (spool.problem, len(delivered(spool))) == ("", 10)
+    assert (spool.disk.problem, len(delivered(spool))) == ("", 10)
     assert spool.epoch > first.epoch
     assert spool.ledger.take() == []
     spool.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.node.delivery.spools import delivered, opened
+from tests.node.delivery.writing import told_by
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -46,10 +47,12 @@ async def lives(directory: Path, kills: int) -> None:
             else:
                 (takes if what == "takes" else took)[more[0]] += int(more[1])
     spool = opened(directory)
-    left = {id: (kind, rows, data.decode() if kind == "loss" else "") for id, kind, rows, data in delivered(spool)}
+    left = {id: (kind, rows, told_by(data) if kind == "loss" else "") for id, kind, rows, data in delivered(spool)}
     assert all(stored[id] == left[id] for id in stored.keys() & left.keys()), "what is sent again is the same"
     stored |= left
-    lost = Counter({loss.probe: loss.count for loss in spool.ledger.take()})
+    lost: Counter[str] = Counter()
+    for loss in spool.ledger.take():
+        lost[loss.probe] += loss.count
     spool.close()
     assert epochs == sorted(set(epochs)), "each life has a larger one"
     got: Counter[str] = Counter()

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from infrasight.node.delivery import spool as module
+from infrasight.node.delivery.limits import SpoolLimits
 from infrasight.node.delivery.segment import Segment
 from infrasight.node.delivery.spool import Spool
-from infrasight.node.flow import Encoded
-from infrasight.server.rows import made
-from infrasight.wire.codec import encode
+from infrasight.node.flow import Encoded, Loss
+from infrasight.schema import Lane
 from tests.node.collector import until
-from tests.node.delivery.spools import KINDS, delivered, opened, piece, rows
+from tests.node.delivery.spools import KINDS, delivered, killed, opened, piece, rows, telling
 
 
 def fill(spool: Spool, count: int, kind: str = "open", *, first: int = 1, size: int = 100) -> None:
@@ -63,7 +63,7 @@ def test_what_was_not_delivered_is_delivered_by_the_next_life_under_its_own_epoc
     second.close()
     assert not list(tmp_path.glob("*.seg")), "all is delivered"
     third = opened(tmp_path)
-    assert (delivered(third), third.skipped.total(), third.bytes) == ([], 0, 0)
+    assert (delivered(third), third.skipped.total(), third.disk.bytes) == ([], 0, 0)
     third.close()
 
 
@@ -73,7 +73,7 @@ def test_what_was_sent_and_not_acknowledged_is_there_after_a_kill(tmp_path: Path
     fill(first, 5)
     held = [first.next() for _ in range(4)]
     first.done([each for each in held[:2] if each])
-    os.close(first._lock)  # what the kernel does
+    killed(first)  # what the kernel does
     second = opened(tmp_path)
     assert seqs(second) == [3, 4, 5]
     second.close()
@@ -92,8 +92,8 @@ def test_a_clock_that_was_set_back_reuses_no_epoch(tmp_path: Path) -> None:
 
 def test_a_directory_is_one_node_s(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first, second = opened(tmp_path), opened(tmp_path)
-    assert not first.problem
-    assert "another node uses" in second.problem
+    assert not first.disk.problem
+    assert "another node uses" in second.disk.problem
     assert f"no spool at {tmp_path}: another node uses {tmp_path}; what the server does not take is kept in memory" in caplog.text
     fill(second, 3)
     assert seqs(second) == [1, 2, 3]
@@ -104,7 +104,7 @@ def test_only_so_much_waits_in_memory(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     fill(spool, 100, size=100_000)
     assert sum(len(held.payload or b"") for state in spool._lanes.values() for held in state.ready) <= module.READY_BYTES
-    assert spool.bytes > 100 * 100_000
+    assert spool.disk.bytes > 100 * 100_000
     assert seqs(spool) == list(range(1, 101))
     spool.close()
 
@@ -124,14 +124,14 @@ def test_without_a_disk_there_is_room_for_so_much(tmp_path: Path) -> None:
 async def test_segments_that_are_delivered_are_removed_and_cursors_synced_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = opened(tmp_path, bytes=1 << 20, fsync_s=0.01)
     order: list[str] = []
-    monkeypatch.setattr(spool._cursors, "sync", lambda: order.append("cursors"))
+    monkeypatch.setattr(spool.disk._cursors, "sync", lambda: order.append("cursors"))
     unlink = Path.unlink
     monkeypatch.setattr(Path, "unlink", lambda path, **more: (order.append(path.name), unlink(path, **more)))
     keeping = asyncio.create_task(spool.keep())
     fill(spool, 9, size=40_000)
     assert spool.segments == 5
     delivered(spool)
-    await until(lambda: len(os.listdir(tmp_path)) == 4 + 1)  # lock, epoch, tally, cursors
+    await until(lambda: len(os.listdir(tmp_path)) == 5 + 1)  # lock, epoch, note, tally, cursors
     assert order[0] == "cursors"
     assert len(order) == 5
     keeping.cancel()
@@ -146,11 +146,11 @@ async def test_what_is_stored_in_time_is_never_synced_and_what_is_not_is(tmp_pat
         fill(spool, 10, first=first)
         delivered(spool)
         await asyncio.sleep(0.005)
-    assert spool.fsyncs == 0
+    assert spool.disk.fsyncs == 0
     fill(spool, 1, first=1000)
-    await until(lambda: spool.fsyncs == 1)
+    await until(lambda: spool.disk.fsyncs == 1)
     await asyncio.sleep(0.1)
-    assert spool.fsyncs == 1, "once is enough"
+    assert spool.disk.fsyncs == 1, "once is enough"
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
     spool.close()
@@ -217,7 +217,7 @@ def test_what_is_worth_least_and_is_oldest_is_given_up_and_told(tmp_path: Path) 
         kind = KINDS[seq % 3]
         spool.append(piece(seq, kind, size=20_000))
         put[kind] = put.get(kind, 0) + 10
-    assert spool.bytes <= 1 << 20
+    assert spool.disk.bytes <= 1 << 20
     lost = spool.ledger.take()
     assert {(loss.probe, loss.reason) for loss in lost} <= {("resource", "spool_full"), ("open", "spool_full")}
     given_up = {loss.probe: loss.count for loss in lost}
@@ -234,8 +234,7 @@ def test_what_is_worth_least_and_is_oldest_is_given_up_and_told(tmp_path: Path) 
 
 def told(seq: int, reason: str, count: int) -> Encoded:
     """A row of `loss`."""
-    row = {"ts": 20, "since": 10, "node": "n1", "probe": "open", "reason": reason, "count": count}
-    return Encoded(seq, "loss", 1, encode(made("loss", [row])), 10)
+    return telling(seq, [Loss("open", reason, count, 10, 20)])
 
 
 def test_what_rows_of_loss_say_outlasts_them(tmp_path: Path) -> None:
@@ -269,17 +268,17 @@ def test_nothing_is_given_up_that_is_with_the_server(tmp_path: Path) -> None:
 
 def test_what_is_too_old_is_given_up(tmp_path: Path) -> None:
     now = [0.0]
-    spool = Spool(tmp_path, module.SpoolLimits(age_s=100), wall_s=lambda: now[0])
+    spool = Spool(tmp_path, SpoolLimits(age_s=100), wall_s=lambda: now[0])
     spool.open()
     spool.recover()
     fill(spool, 3)
     fill(spool, 2, "execve", first=10, size=2_000_000)
-    now[0] = spool._lanes[module.Lane.ACTIVITY].segments[0].written_s + 99
-    spool._expire()
+    now[0] = spool._lanes[Lane.ACTIVITY].segments[0].written_s + 99
+    spool._giving_up.too_old()
     assert spool.ledger.take() == []
     now[0] += 5
     fill(spool, 1, "execve", first=20)
-    spool._expire()
+    spool._giving_up.too_old()
     assert {(loss.probe, loss.reason, loss.count) for loss in spool.ledger.take()} >= {("execve", "spool_expired", 30)}
     spool.close()
 
@@ -304,25 +303,25 @@ def test_a_disk_that_fails_and_comes_back_gets_everything(tmp_path: Path, monkey
     monkeypatch.setattr(Segment, "append", failing)
     sent = [spool.next() for _ in range(3)]
     fill(spool, 5, first=4)
-    assert spool.problem == "No space left on device"
+    assert spool.disk.problem == "No space left on device"
     assert not spool.safe
     assert spool.unsafe_rows() == {"open": 50}
     now[0] += 100
     fill(spool, 1, first=9)
-    assert spool.problem
+    assert spool.disk.problem
     assert caplog.text.count("No space left on device") == 1, "said once"
     broken[0] = False
     in_memory = spool.next()
     fill(spool, 1, first=10)
-    assert spool.problem, "not before it is tried again"
+    assert spool.disk.problem, "not before it is tried again"
     now[0] += 100
     fill(spool, 1, first=11)
-    assert (spool.problem, spool.safe) == ("", True)
+    assert (spool.disk.problem, spool.safe) == ("", True)
     assert "the spool works again" in caplog.text
     assert in_memory
     assert in_memory.id[1] == 4
     spool.done([each for each in sent if each])
-    os.close(spool._lock)
+    killed(spool)
     monkeypatch.undo()
     again = opened(tmp_path)
     assert seqs(again) == list(range(4, 12))
@@ -336,7 +335,7 @@ def test_a_directory_that_cannot_be_used_at_first(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "file" / "spool", clock=lambda: now[0])
     spool.open()
     spool.recover()
-    assert spool.problem == "Not a directory"
+    assert spool.disk.problem == "Not a directory"
     fill(spool, 2)
     (tmp_path / "file").unlink()
     now[0] += 100

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
+from infrasight.node.delivery.note import Note
 from infrasight.node.delivery.segment import Segment
 from infrasight.node.delivery.tally import read_as_rows
 from infrasight.node.flow import Encoded
 from infrasight.schema import KINDS
-from tests.node.delivery.spools import delivered, opened, piece
+from tests.node.delivery.spools import delivered, killed, opened, piece, telling
 
 
 def told(directory: Path) -> dict[tuple[str, str], int]:
     """What a next life tells, which is killed before it writes that down."""
     spool = opened(directory)
-    os.close(spool._lock)
-    return {(loss.probe, loss.reason): loss.count for loss in spool.ledger.take()}
+    killed(spool)
+    return {(loss.probe, loss.reason): loss.count for loss in spool.ledger.take() if loss.count}
 
 
 def test_what_was_read_and_not_written_down(tmp_path: Path) -> None:
@@ -25,17 +27,17 @@ def test_what_was_read_and_not_written_down(tmp_path: Path) -> None:
         spool.tally.take(kind, rows)
     spool.append(piece(1, "open", rows=20))
     spool.append(piece(2, "execve", rows=10))
-    os.close(spool._lock)
+    killed(spool)
     lost = {("open", "killed"): 5, ("process", "killed"): 3}
     assert told(tmp_path) == lost
     assert told(tmp_path) == lost, "until it is written down that they are lost"
     spool = opened(tmp_path)
-    (loss,) = (loss for loss in spool.ledger.take() if loss.probe == "open")
-    assert loss.since_ns < loss.until_ns
+    losses = spool.ledger.take()
+    assert all(loss.since_ns < loss.until_ns for loss in losses)
     assert spool.rows() == {"open": 20, "execve": 10}
     spool.tally.take("loss", 2)
-    spool.append(piece(1, "loss", rows=2))
-    os.close(spool._lock)
+    spool.append(telling(1, losses))
+    killed(spool)
     assert told(tmp_path) == {}
 
 
@@ -58,7 +60,7 @@ def test_killed_between_writing_down_and_counting(tmp_path: Path) -> None:
             spool.append(piece(seq))
     state = spool._lanes[KINDS["open"].lane]
     Segment.append(state.segments[-1], state.fd, Encoded(2, "open", 10, b"x", 1, epoch=spool.epoch))
-    os.close(spool._lock)
+    killed(spool)
     assert told(tmp_path) == {}
     assert [seq for (_, seq), *_ in delivered(opened(tmp_path))] == [1, 2]
 
@@ -72,13 +74,16 @@ def test_what_the_disk_did_not_give_back(tmp_path: Path) -> None:
             spool.tally.take("open", 7)
             spool.append(piece(seq, rows=7))
         delivered(spool, 1)
-        os.close(spool._lock)
+        killed(spool)
         (segment,) = directory.glob("*.seg")
         damage(segment)
         again = opened(directory)
         left = sum(rows for _, _, rows, _ in delivered(again))
-        lost = {(loss.probe, loss.reason): loss.count for loss in again.ledger.take()}
-        assert lost.get(("open", "spool_damaged"), 0) + left == 14
+        losses = again.ledger.take()
+        assert {(loss.probe, loss.reason) for loss in losses} <= {("open", "spool_damaged"), ("", "unseen")}
+        assert sum(loss.count for loss in losses) + left == 14
+        again.tally.take("loss", len(losses))
+        again.append(telling(1, losses))
         again.close()
         assert told(directory) == {}
 
@@ -88,27 +93,68 @@ def test_a_payload_that_is_damaged_is_told_once(tmp_path: Path) -> None:
     spool.tally.take("open", 20)
     spool.append(piece(1))
     spool.append(piece(2))
-    os.close(spool._lock)
+    killed(spool)
     (segment,) = tmp_path.glob("*.seg")
     segment.write_bytes(segment.read_bytes()[:-1] + b"?")
     again = opened(tmp_path)
     assert [seq for (_, seq), *_ in delivered(again)] == [1]
-    assert {(loss.probe, loss.reason): loss.count for loss in again.ledger.take()} == {("open", "spool_damaged"): 10}
+    again.close()
+    assert told(tmp_path) == {("open", "spool_damaged"): 10}
+    assert told(tmp_path) == {("open", "spool_damaged"): 10}, "until it is written down"
+    again = opened(tmp_path)
+    losses = again.ledger.take()
+    again.tally.take("loss", len(losses))
+    again.append(telling(1, losses))
     again.close()
     assert told(tmp_path) == {}
 
 
+def test_a_kill_is_told_and_a_clean_end_is_not(tmp_path: Path) -> None:
+    """Of what was in the rings, nobody knows how much it was."""
+    first = opened(tmp_path)
+    assert first.ledger.take() == []
+    began_ns = time.time_ns()
+    first.tally.take("open", 1)
+    first.append(piece(1, rows=1))
+    killed(first)
+    second = opened(tmp_path)
+    (loss,) = second.ledger.take()
+    assert (loss.probe, loss.reason, loss.count) == ("", "unseen", 0)
+    assert began_ns - 20_000_000 <= loss.since_ns <= loss.until_ns <= time.time_ns()  # a file's time is that of the last tick
+    second.tally.take("loss", 1)
+    second.append(telling(1, [loss]))
+    second.close()
+    assert opened(tmp_path).ledger.take() == []
+
+
 def test_what_the_server_took_without_a_disk_is_accounted_for(tmp_path: Path) -> None:
     spool = opened(tmp_path)
-    spool.problem, spool._retry_at_s = "broken", float("inf")
+    spool.disk.problem, spool.disk._retry_at_s = "broken", float("inf")
     spool.tally.take("open", 20)
     spool.append(piece(1))
     delivered(spool)
     spool.append(piece(2))
-    os.close(spool._lock)
+    killed(spool)
     assert told(tmp_path) == {("open", "killed"): 10}
 
 
 def test_each_record_of_most_kinds_is_a_row() -> None:
     made = {name for name, kind in KINDS.items() if kind.origin != "kernel"}
     assert {name for name, kind in KINDS.items() if not read_as_rows(kind)} == {"process", "resource", "syscall_freq", *made}
+
+
+def test_a_note_is_changed_as_a_whole(tmp_path: Path) -> None:
+    """Whatever becomes of the bytes of the last change, those of the one before are there; and a change that is too large leaves them."""
+    path = tmp_path / "note"
+    note = Note(path)
+    for number in (1, 2, 3):
+        note.write({"number": number})
+    note.write({"much": "x" * (64 << 10)})
+    assert note.failures == 1
+    note.close()
+    written = path.read_bytes()
+    assert Note(path).content == {"number": 3}
+    at = written.index(b'{"number":3}')
+    for place in (at, at + 11, at - 1, at - 16):
+        path.write_bytes(written[:place] + bytes([written[place] ^ 1]) + written[place + 1 :])
+        assert Note(path).content == {"number": 2}
