@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from infrasight.errors import InvalidBatch
 from infrasight.schema.ddl import DATABASE, MARK, MARK_GIVEN, quoted
+from infrasight.schema.events.dead_letter import DEAD_LETTER
 from infrasight.store.batches import DAY_NS, MAX_DAYS
 
 Present = Collection[tuple[int, int]]
@@ -58,6 +59,8 @@ def question(kind: str, batches: Mapping[str, pa.RecordBatch]) -> str:
     """
     times = [pc.min_max(batch.column("ts").cast(pa.int64())).as_py() for batch in batches.values()]
     first, last = min(each["min"] for each in times), max(each["max"] for each in times)
+    if kind == DEAD_LETTER.name:  # its time is when it was refused, which may not be for the first time
+        first, last = first // DAY_NS * DAY_NS, (last // DAY_NS + 1) * DAY_NS - 1
     marks = ", ".join(str(mark(token)) for token in batches)
     nodes = {name for batch in batches.values() for name in pc.unique(batch.column("node")).to_pylist()}
     of_nodes = f" AND node IN ({', '.join(_literal(name) for name in nodes)})" if len(nodes) <= MAX_NODES else ""

@@ -133,6 +133,14 @@ async def test_the_largest_group_is_one_block_of_each_day(store: Store) -> None:
     assert sorted(block for _, block in parts) == [1, 2], "a block for each day, of one number each"
 
 
+async def test_a_batch_that_is_refused_again_is_a_dead_letter_once(store: Store) -> None:
+    """Whenever that is, on that day."""
+    noon = samples.START_NS // DAY_NS * DAY_NS + DAY_NS // 2
+    for ts in (noon, noon + 7, noon - 7):
+        await store.insert_joined("dead_letter", {"a": samples.batch("dead_letter", 3, ts=ts)}, doubtful={"a"})
+    assert await ask(store, "SELECT count() FROM dead_letter") == "3"
+
+
 def test_a_question_names_nodes_as_bytes_and_no_more_than_it_should() -> None:
     hostile = b"' OR 1=1 -- \xff\n"
     sql = question("open", {"a": samples.batch("open", 2, node=hostile)})
