@@ -1,4 +1,5 @@
-"""The healer: rows that were stored before their container was known are completed in the store once it is."""
+"""The healer: rows that were stored before their container was known are completed in the store once it is. And it has what was stored twice taken
+out."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 from infrasight.actors import Actor, Mailbox, WhenFull
 from infrasight.errors import MailboxClosed, QueryFailed, QueryRefused, StoreError
 from infrasight.schema import KINDS
-from infrasight.schema.ddl import DATABASE, quoted
+from infrasight.schema.ddl import quoted, text
 from infrasight.schema.events.container import CONTAINER, LEARNED
 from infrasight.store import QueryLimits, Store
 from infrasight.store.healing import DAYS_MAX, among
@@ -44,6 +45,8 @@ _LOOK = QueryLimits(rows=WAITING_MAX, seconds=10)
 """What looking for such rows may take, of one kind."""
 _FEW = 1 << 16
 """Combinations of nodes and containers of a batch up to which each has a place of its own."""
+HEALED = sorted(kind.name for kind in KINDS.values() if any(column.name == "identity" for column in kind.columns))
+"""Kinds whose rows say what is known of their container."""
 Mask = npt.NDArray[np.bool_]
 _UNKNOWN = (b"pending", b"path")
 """What `identity` is in rows that can be healed."""
@@ -97,6 +100,15 @@ def _containers(batch: pa.RecordBatch, rows: Mask) -> frozenset[ContainerKey]:
     return frozenset((nodes[code // len(ids)], ids[code % len(ids)]) for code in found.tolist())
 
 
+async def _problem_of(work: Callable[[], Awaitable[None]]) -> str:
+    """Do it. Why that failed, if it did."""
+    try:
+        await work()
+    except (StoreError, QueryFailed, QueryRefused) as error:
+        return str(error)
+    return ""
+
+
 @dataclass
 class _Waiting:
     """A container that rows lack: of which kinds, each in which time; and until when (monotonic) it is waited for."""
@@ -140,13 +152,11 @@ class Healer(Actor):
         pause_s, backoff_s = 0.0, _BACKOFF_S
         while await self._listen(pause_s):
             began_s = self._clock()
-            try:
-                await self._round()
-            except (StoreError, QueryFailed, QueryRefused) as error:
-                self._note_problem(str(error))
+            problem = "; ".join(filter(None, [await _problem_of(self._round), await _problem_of(self._store.remove_copies)]))
+            self._note_problem(problem)
+            if problem:
                 pause_s, backoff_s = max(backoff_s, self._every_s), min(2 * backoff_s, _BACKOFF_MAX_S)
             else:
-                self._note_problem("")
                 pause_s, backoff_s = max(self._every_s, SHARE * (self._clock() - began_s)), _BACKOFF_S
 
     async def _listen(self, for_s: float) -> bool:
@@ -224,13 +234,10 @@ class Healer(Actor):
     async def _look_into_the_store(self) -> None:
         """What rows of the last days lack, as if it were noted now. A kind of which there are too many rows to look through is left as it is."""
         first_ns = time.time_ns() // _DAY_NS * _DAY_NS - (DAYS_MAX - 1) * _DAY_NS
-        since = f"fromUnixTimestamp64Nano({first_ns}, 'UTC')"
-        recent = f"database = '{DATABASE}' AND active AND partition_id >= formatDateTime({since}, '%Y%m%d')"
-        for (kind,) in await self._rows(f"SELECT DISTINCT table FROM system.parts WHERE {recent}"):
-            if kind not in KINDS or all(column.name != "identity" for column in KINDS[kind].columns):
-                continue
+        since = f"ts >= fromUnixTimestamp64Nano({first_ns}, 'UTC')"
+        for (kind,) in await self._rows(" UNION ALL ".join(f"(SELECT {text(kind)} FROM {quoted(kind)} WHERE {since} LIMIT 1)" for kind in HEALED)):
             times = "toUnixTimestamp64Nano(min(ts)), toUnixTimestamp64Nano(max(ts)), max(identity = 'pending')"
-            lacking = f"identity IN ('pending', 'path') AND ts >= {since} GROUP BY node, container_id ORDER BY max(ts) DESC LIMIT {WAITING_MAX}"
+            lacking = f"identity IN ('pending', 'path') AND {since} GROUP BY node, container_id ORDER BY max(ts) DESC LIMIT {WAITING_MAX}"
             try:
                 found = await self._rows(f"SELECT hex(node), hex(container_id), {times} FROM {quoted(kind)} WHERE {lacking}", _LOOK)
             except QueryFailed as error:
@@ -249,7 +256,7 @@ class Healer(Actor):
         """Log when it begins to fail and when it works again, not each attempt."""
         self.failures += bool(problem)
         if problem and not self.problem:
-            log.warning("rows of containers are not healed for now: %s", problem)
+            log.warning("rows are not healed for now: %s", problem)
         elif self.problem and not problem:
-            log.info("rows of containers are healed again")
+            log.info("rows are healed again")
         self.problem = problem

@@ -8,10 +8,12 @@ Belongs here: what is said to ClickHouse, how it is opened, migrated, written on
     threads.py     ThreadedStore: what is the same for every engine
       batches.py     a batch, checked and named for its table
       joining.py     several batches as one insert, each in its table once
+      copies.py      what was inserted twice all the same, found and taken out
       blocks.py      a batch as a block of the Native format, straight from Arrow's buffers
       tables.py      database and tables, created and migrated; steps.py: what older ones need
       views.py       the original's tables, which are views of them
       rolling.py     rollups, filled from what was stored
+      healing.py     mutations of rows that are there
       session.py     what the others need of an engine; its errors made ours
       reading.py     a query, from its text to the last chunk
       gate.py        what a query may be, judged on ClickHouse's own parse of it

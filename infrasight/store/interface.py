@@ -103,6 +103,11 @@ class Store(abc.ABC):
         False when the one before is still going on in that table. Asking twice does no harm. Raises StoreUnavailable.
         """
 
+    async def remove_copies(self) -> None:
+        """Have taken out what several inserts brought that did not know of each other: to be called every few seconds, and costs nothing where there
+        is no reason to look. Goes on beside inserts and queries, as `heal` does. Raises StoreUnavailable (call again)."""
+        return
+
     @abc.abstractmethod
     async def close(self) -> None:
         """Finish the inserts, end the queries, give the database back. Legal before open and twice."""

@@ -28,7 +28,7 @@ SETTINGS = {
 """One block for each day, so that the token stands for all of it."""
 _NEWER = {"insert_select_deduplicate": "1"}
 """Of versions that do not deduplicate an INSERT SELECT by themselves."""
-_SUMMED = frozenset(kind.name for rollup in ROLLUPS.values() for kind in rollup.kinds)
+SUMMED = frozenset(kind.name for rollup in ROLLUPS.values() for kind in rollup.kinds)
 """Kinds that are summed up."""
 
 
@@ -49,7 +49,7 @@ class Rolling:
         """Before it, every minute is summed up: nothing must be stored there any more."""
         since = f"stored >= toDateTime({max(self._closed_s, 1)}, 'UTC')"
         each = "SELECT DISTINCT toString(toUInt32(toStartOfMinute(stored))) AS minute"
-        stored = " UNION ALL ".join(f"{each}, {text(kind)} AS kind FROM {DATABASE}.{quoted(kind)} WHERE {since}" for kind in sorted(_SUMMED))
+        stored = " UNION ALL ".join(f"{each}, {text(kind)} AS kind FROM {DATABASE}.{quoted(kind)} WHERE {since}" for kind in sorted(SUMMED))
         self._minutes: dict[int, set[str]] = {}
         """Kinds of what was stored in each minute, as far as we know."""
         for minute, kind in session.rows(stored):
@@ -58,7 +58,7 @@ class Rolling:
     def stamp(self, kind: str, now_s: float) -> int:
         """The time, in seconds since the epoch, at which a batch is stored now: not in a minute that is summed up, whatever the clock says."""
         stored_s = max(int(now_s), self._closed_s)
-        if kind in _SUMMED:
+        if kind in SUMMED:
             self._minutes.setdefault(stored_s // MINUTE_S * MINUTE_S, set()).add(kind)
         return stored_s
 
@@ -76,7 +76,7 @@ class Rolling:
 
     def statements(self, minute: int) -> Iterator[str]:
         """To be run in this order; once or again."""
-        kinds = _SUMMED if self._shared else self._minutes[minute]  # the same for all who share, since their tokens are the same
+        kinds = SUMMED if self._shared else self._minutes[minute]  # the same for all who share, since their tokens are the same
         for rollup in ROLLUPS.values():
             select = rollup.select(kinds, minute, minute + MINUTE_S)
             if not select:

@@ -30,7 +30,7 @@ class ServerStore(ThreadedStore):
     """Tables and inserts over the native protocol (connection.py), people's queries over HTTP (http.py)."""
 
     def __init__(self, address: Address, retention: Retention) -> None:
-        super().__init__(str(address), retention, shared=True)
+        super().__init__(str(address), retention, shared=True, cluster=address.cluster)
         self._address = address
         self._connection, self._mender = Connection(address), Connection(address, SERVER_HEALER)
 

@@ -6,7 +6,6 @@ import abc
 import asyncio
 import logging
 import math
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +16,11 @@ import pyarrow as pa
 from infrasight.errors import InvalidBatch, QueryFailed, QueryRefused, StoreUnavailable
 from infrasight.schema.retention import Retention
 from infrasight.store import batches as shapes
-from infrasight.store import healing, joining
+from infrasight.store import copies, healing, joining
 from infrasight.store.gate import Gate
 from infrasight.store.interface import ContainerKey, QueryLimits, Store, StoreStatistics
 from infrasight.store.reading import Reading
-from infrasight.store.rolling import Rolling
+from infrasight.store.rolling import MINUTE_S, SETTLED_S, SUMMED, Rolling
 from infrasight.store.session import EngineError, Rows, Session
 
 log = logging.getLogger(__name__)
@@ -38,10 +37,11 @@ class ThreadedStore(Store):
     """Threads: one that inserts, a few that read, one that heals, one that opens, kills and closes. An engine fills in the methods below, which all
     block."""
 
-    def __init__(self, name: str, retention: Retention, *, shared: bool) -> None:
-        """`name` says in errors which store it is; `shared`, whether others may store into the same tables."""
+    def __init__(self, name: str, retention: Retention, *, shared: bool, cluster: str = "") -> None:
+        """`name` says in errors which store it is; `shared`, whether others may store into the same tables, or an insert may come late; `cluster`,
+        which one the tables are spread over."""
         self._name = name
-        self._shared = shared
+        self._shared, self._cluster = shared, cluster
         self._retention = retention
         self._statistics = StoreStatistics()
         self._inserting = ThreadPoolExecutor(1, "store-insert")
@@ -51,6 +51,9 @@ class ThreadedStore(Store):
         self._readings: set[Reading] = set()
         self._gate: Gate | None = None
         self._rolling: Rolling | None = None
+        self._looks = copies.Looks()
+        self._unsure_until_s = 0.0
+        """When an insert whose end nobody heard is not under way any more."""
         self._is_open = False
         self._closed = False
 
@@ -137,6 +140,11 @@ class ThreadedStore(Store):
         self._check_open()
         return await self._in(self._healing, lambda: self._heal(kind, containers, since_ns, until_ns))
 
+    async def remove_copies(self) -> None:
+        self._check_open()
+        if self._shared:
+            await self._in(self._healing, self._remove_copies)
+
     async def close(self) -> None:
         self._is_open = False
         if not self._closed:
@@ -187,34 +195,30 @@ class ThreadedStore(Store):
         try:
             asked = {token: batch for token, batch in batches.items() if token in doubtful}
             there = joining.present(self._ask(joining.question(kind, asked))) if asked else ()
-            if incoming := joining.joined(batches, there):
-                shapes.check_nulls(kind, incoming[0])
-                self._put(kind, *incoming)
-                self._see_to(kind, asked)
-        except EngineError as error:
-            if error.code == CONSTRAINT_VIOLATED:
+            if incoming := joining.joined(batches, asked, there):
+                shapes.check_nulls(kind, incoming.rows)
+                stored_s = self._rolling.stamp(kind, time.time()) if self._rolling else int(time.time())
+                if incoming.copies:
+                    self._looks.expect(kind, stored_s)
+                self._write(kind, shapes.as_stored(kind, incoming.rows, stored_s), incoming.token)
+        except (EngineError, StoreUnavailable) as error:
+            if isinstance(error, EngineError) and error.code == CONSTRAINT_VIOLATED:
                 raise InvalidBatch(f"{kind}: {error}") from error
-            raise StoreUnavailable(f"store {self._name}: {error}") from error
+            self._unsure_until_s = time.monotonic() + SETTLED_S
+            if isinstance(error, EngineError):
+                raise StoreUnavailable(f"store {self._name}: {error}") from error
+            raise
         finally:
             self._statistics.insert_s += time.monotonic() - started
 
-    def _put(self, kind: str, rows: pa.RecordBatch, token: str) -> None:
-        stored_s = self._rolling.stamp(kind, time.time()) if self._rolling else 0
-        self._write(kind, shapes.as_stored(kind, rows, stored_s), token)
-
-    def _see_to(self, kind: str, asked: Mapping[str, pa.RecordBatch]) -> None:
-        """That what was tried before is there now. ClickHouse may have noted the token of an attempt that failed, and then takes the next one for a
-        duplicate: what it left out goes in under another token."""
-        if asked and (missing := joining.joined(asked, joining.present(self._ask(joining.question(kind, asked))))):
-            rows, token = missing
-            self._put(kind, rows, f"{token}:{secrets.token_hex(8)}")
-
     def _roll_up(self) -> None:
-        """Where inserts run, so that none of ours is under way."""
-        if (rolling := self._rolling) is None:
+        """Where inserts run, so that none of ours is under way; nor any that we gave up."""
+        if (rolling := self._rolling) is None or (self._shared and time.monotonic() < self._unsure_until_s):
             return
         for minute in rolling.due(time.time()):
             try:
+                if self._shared and self._surplus(self._own(), dict.fromkeys(SUMMED, minute), minute + MINUTE_S):
+                    return  # what is to go must not be counted
                 rolling.close(minute)
                 for statement in rolling.statements(minute):
                     self._own().execute(statement)
@@ -224,17 +228,46 @@ class ThreadedStore(Store):
 
     def _heal(self, kind: str, containers: Collection[ContainerKey], since_ns: int, until_ns: int) -> bool:
         try:
-            healer = self._healer()
-            for mutation, reason in healer.rows(healing.unfinished(kind)):
-                if not reason:
-                    return False
-                healer.execute(healing.kill(kind, mutation))
-                said = bytes.fromhex(reason).decode(errors="replace")
-                raise EngineError(said)
-            healer.execute(healing.statement(kind, containers, since_ns, until_ns))
+            return self._mutate(kind, healing.statement(kind, containers, since_ns, until_ns, self._cluster))
         except EngineError as error:
             raise StoreUnavailable(f"store {self._name}: rows of {kind} are not healed: {error}") from error
+
+    def _mutate(self, kind: str, statement: str) -> bool:
+        """Begin a mutation of a table. False when one is still going on there. Raises EngineError, also with why the last one failed."""
+        healer = self._healer()
+        for mutation, reason in healer.rows(healing.unfinished(kind, self._cluster)):
+            if not reason:
+                return False
+            healer.execute(healing.kill(kind, mutation, self._cluster))
+            raise EngineError(bytes.fromhex(reason).decode(errors="replace"))
+        healer.execute(statement)
         return True
+
+    def _surplus(self, session: Rows, since_s: Mapping[str, int], until_s: int = copies.EVER_S) -> dict[copies.Found, list[copies.Surplus]]:
+        """Of those kinds that have copies stored in this time, what is to go."""
+        found = copies.found(session.rows(copies.search(since_s, until_s)))
+        return {each: copies.surplus(session.rows(copies.question(each, since_s[each.kind], until_s))) for each in found}
+
+    def _remove_copies(self) -> None:
+        looks = self._looks.due()
+        if not looks:
+            return
+        try:
+            surplus = self._surplus(self._healer(), {look.kind: look.since_s for look in looks})
+            for found, gone in surplus.items():
+                if gone and self._mutate(found.kind, copies.removal(found.kind, gone[: copies.TOGETHER], self._cluster)):
+                    log.info("store %s: rows of %s that were stored twice are removed", self._name, found.kind)
+        except (EngineError, StoreUnavailable) as error:
+            for look in looks:
+                self._looks.again(look, copies.LOOK_S)
+            raise StoreUnavailable(f"store {self._name}: what may be stored twice is not removed: {error}") from error
+        newest_s = {found.kind: found.newest_s for found in surplus}
+        twice = {found.kind for found, gone in surplus.items() if gone}
+        for look in looks:
+            if look.kind in twice:
+                self._looks.again(look, copies.LOOK_S)
+            else:
+                self._looks.over(look, newest_s.get(look.kind, 0))
 
     def _finish(self, reading: Reading, why: str = "the query was ended") -> None:
         if reading in self._readings:

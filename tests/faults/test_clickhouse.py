@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from infrasight.store.addresses import parse
 from infrasight.store.connection import Connection
 from infrasight.store.session import EngineError
 from tests.faults.link import Link
-from tests.faults.world import Load, Node, Server, recovered, report, running, settled
+from tests.faults.world import Load, Node, Server, account, recovered, report, running, settled
 from tests.store.clickhouse import ClickHouse, _ddl, older_tables
 
+log = logging.getLogger(__name__)
 pytestmark = pytest.mark.needs("clickhouse")
 
 
@@ -247,3 +249,32 @@ async def test_two_servers_that_are_restarted_in_turn(load: Load, clickhouse: Cl
     assert not found.lost
     assert not found.dead
     report(f"two servers of one store, restarted in turn, {2 * load.times} times", load, found, back_s)
+
+
+CUTS = 30
+
+
+@pytest.mark.parametrize("still", [False, True], ids=["", "and ClickHouse stands still"])
+async def test_two_servers_of_which_a_node_is_cut_off_in_turn(still: bool, load: Load, clickhouse: ClickHouse, tmp_path: Path) -> None:
+    """With what the one may be storing it goes to the other, who cannot see that yet. Neither server ends, so what is under way there goes on."""
+    dice = random.Random(still)
+    async with scene(clickhouse, load) as made, AsyncExitStack() as stack:
+        servers = [server_of(made, tmp_path, name) for name in ("one", "other")]
+        links = [await stack.enter_async_context(Link(server.port)) for server in servers]
+        node = Node(tmp_path / "node", load, *(link.port for link in links))
+        twice = 0
+        async with running(*servers, node):
+            await node.makes(int(load.rate / 2))
+            for turn in range(CUTS):
+                stands_still = still and turn % 5 == 0
+                async with frozen(made) if stands_still else nullcontext():
+                    links[turn % 2].cut()
+                    await node.makes(int(load.rate * (1.5 if stands_still else dice.uniform(0.05, 0.4))))
+                found = await account(made.ask, node)
+                twice = max(twice, found.stored - found.once)
+            back_s = await recovered(made.ask, node, within_s=load.within_s)
+            found = await settled(made.ask, node, within_s=load.within_s)
+    assert not found.lost
+    assert not found.dead
+    log.info("%d rows were there twice for a while", twice)
+    report(f"cut off from two servers in turn, {CUTS} times{', ClickHouse frozen' if still else ''}", load, found, back_s)

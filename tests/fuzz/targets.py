@@ -57,8 +57,8 @@ def arrow(data: bytes) -> None:
         if whole.num_rows:
             joining.question(kind, {"a": whole})
         if incoming := joining.joined({"a": whole, "b": rows}):
-            batches.check_nulls(kind, incoming[0])
-            batches.as_stored(kind, incoming[0], 0).validate(full=True)
+            batches.check_nulls(kind, incoming.rows)
+            batches.as_stored(kind, incoming.rows, 0).validate(full=True)
 
 
 def policies(data: bytes) -> None:

@@ -54,7 +54,7 @@ class MemoryStore(Store):
         self.counts.batches[kind] += 1
 
     async def query(self, sql: str, *, format: str = "JSONEachRow", limits: QueryLimits | None = None) -> AsyncIterator[bytes]:  # type: ignore[override]
-        if "FROM system.parts" in sql:  # the healer looks for what to heal
+        if " UNION ALL " in sql:  # the healer looks for what to heal
             return
         if sql == "fail":
             raise QueryFailed("Code: 62. no")

@@ -14,7 +14,7 @@ from infrasight.schema import arrow_schema
 from infrasight.store import Retention
 from infrasight.store.embedded import EmbeddedStore
 from infrasight.store.interface import QueryLimits
-from infrasight.store.joining import mark
+from infrasight.store.joining import BATCH, mark
 from infrasight.store.session import EngineError
 from infrasight.wire.codec import encode
 from tests.server.fleet import SimulatedNode, Told, columns
@@ -87,7 +87,7 @@ async def test_what_is_acknowledged_is_in_the_table(tmp_path: Path, seed: int) -
         assert not told.refused
         assert told.connections >= NODES + CUTS
         for kind, rows in RATES.items():
-            sql = f"SELECT batch, count() FROM {kind} GROUP BY batch"
+            sql = f"SELECT {BATCH} AS b, count() FROM {kind} GROUP BY b"
             said = b"".join([chunk async for chunk in store.query(sql, format="TSV", limits=QueryLimits())]).decode()
             found = {int(batch): int(count) for batch, count in (line.split("\t") for line in said.splitlines())}
             assert found == {mark(f"{node.name}:1:{seq}"): rows for node in nodes for seq in node.sent[kind]}

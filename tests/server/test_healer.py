@@ -172,7 +172,7 @@ async def test_a_store_that_fails(monkeypatch: pytest.MonkeyPatch, caplog: pytes
         healer.notes.put_nowait(Note("open", frozenset({A}), 5, 7, True))
         await eventually(lambda: healer.healed == 1)
     assert healer.failures == 3
-    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == ["rows of containers are not healed for now: no"]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == ["rows are not healed for now: no"]
 
     class Refusing(Knowing):
         async def heal(self, *_: Any) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infrasight.client import Client
-from infrasight.store.joining import mark
+from infrasight.store.joining import BATCH, mark
 from tests.server.fleet import SimulatedNode, Told
 from tests.server.running import OK, eventually, message, ship
 from tests.server.test_program import HELLO_AGAIN, Process, server
@@ -51,7 +51,7 @@ async def test_killed_under_a_fleet(tmp_path: Path, seed: int) -> None:
         try:
             assert told.connections >= NODES * (KILLS + 1)
             for kind, rows in RATES.items():
-                found = await ask(port, f"SELECT batch, count() FROM {kind} GROUP BY batch")
+                found = await ask(port, f"SELECT {BATCH} AS b, count() FROM {kind} GROUP BY b")
                 sent = {mark(f"{node.name}:1:{seq}") for node in nodes for seq in node.sent[kind]}
                 assert {batch for batch, _ in found} == sent
                 assert {count for _, count in found} == {rows}
@@ -76,5 +76,5 @@ async def test_a_batch_that_was_stored_before_the_restart_is_stored_once(tmp_pat
         async with server(tmp_path) as process, Client(port=process.port) as client:
             acks = await ship(client, *made[start : start + 10], hello=HELLO_AGAIN)
             assert {ack.verdict for ack in acks} == {OK}
-            found = await ask(process.port, "SELECT count(), uniqExact(batch) FROM open")
+            found = await ask(process.port, f"SELECT count(), uniqExact({BATCH}) FROM open")
     assert found == [[200, 20]]

@@ -127,13 +127,21 @@ class OlderGate:
         return format in FORMATS_STREAMED
 
 
+async def _nothing(*_: object) -> None:
+    """In place of what asks for times that it does not have."""
+
+
 OLDER: dict[str, object] = {
     "infrasight.store.server.OLDEST": (18, 16),
     "infrasight.store.server.SERVER_INSERT": {"min_insert_block_size_rows": "1000000000"},
+    "infrasight.store.server.SERVER_HEALER": {"max_query_size": "16777216"},
     "infrasight.store.server.migrate": older_migrate,
     "infrasight.store.threads.Rolling": lambda session, shared: None,
     "infrasight.store.joining._TIME": "toInt64({})",
     "infrasight.store.joining._DAY": "toUInt32(toDate(toDateTime(intDiv(ts, 1000000000), 'UTC'), 'UTC'))",
+    "infrasight.store.healing._IN_PARTITION": "",
+    "infrasight.store.healing._REASON": "''",
+    "infrasight.server.healer.Healer._look_into_the_store": _nothing,
     "infrasight.store.http.SERVER_QUERY": {name: value for name, value in SERVER_QUERY.items() if not name.startswith(("cancel_", "allow_"))},
     "infrasight.store.threads.Gate": OlderGate,
 }

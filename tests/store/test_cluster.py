@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from infrasight.errors import StoreUnavailable
 from infrasight.schema import KINDS
 from infrasight.schema.ddl import DATABASE, SCHEMA_VERSION
 from infrasight.schema.original import original_ddl
 from infrasight.schema.tables import TABLES, views, whole_ddl
-from infrasight.store import Retention, batches
+from infrasight.server.healer import Healer
+from infrasight.store import Retention, Store, batches, copies, embedded, healing, open_store
 from infrasight.store.addresses import parse
 from infrasight.store.blocks import block
+from infrasight.store.embedded import EmbeddedStore
 from infrasight.store.engine import Session
 from infrasight.store.joining import mark
 from infrasight.store.rolling import MINUTE_S, Rolling
-from infrasight.store.settings import SERVER_INSERT
+from infrasight.store.settings import ENGINE_XML, SERVER_INSERT, WRITER_SESSION
 from infrasight.store.tables import migrate
 from tests.store import samples
 from tests.store.engines import session
+from tests.store.test_copies import cleaned, counts, late
+from tests.store.test_healing import KEY, START_NS, container, rows, states
 
 CLUSTER = "it's-mine"
 MARK = mark("t")
@@ -122,3 +129,66 @@ def test_migrated_on_both_sides(own: Session) -> None:
 def test_the_cluster_is_part_of_the_address() -> None:
     assert parse("clickhouse://h/?cluster=mine").cluster == "mine"
     assert parse("clickhouse://h/").cluster == ""
+
+
+@pytest.fixture
+async def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
+    """A store as a server's of a cluster, on the one server."""
+    monkeypatch.setattr(embedded, "ENGINE_XML", ENGINE_XML.replace("</clickhouse>", ONE_SHARD + "</clickhouse>"))
+    monkeypatch.setattr(embedded, "migrate", lambda session, retention: migrate(OneServer(session), retention, "mine"))
+    listed = ", ".join(f"{name} = {value}" for name, value in SERVER_INSERT.items())
+    monkeypatch.setattr(embedded, "WRITER_SESSION", f"{WRITER_SESSION}; SET {listed}")
+    monkeypatch.setattr(copies, "ALL_S", 0.0)
+    store = open_store(f"chdb://{tmp_path}/store")
+    assert isinstance(store, EmbeddedStore)
+    healer = store._healer
+    monkeypatch.setattr(store, "_healer", lambda: OneServer(healer()))
+    store._shared, store._cluster = True, "mine"
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def test_rows_of_a_cluster_are_healed(store: EmbeddedStore) -> None:
+    healer = Healer(store, every_s=0.01)
+    now_ns = time.time_ns()
+    await store.insert("open", rows(7, ts=now_ns), "a")
+    await store.insert("container", container(ts=now_ns), "b")
+    running = asyncio.create_task(healer.run())
+    async with asyncio.timeout(30):
+        while await states(store) != "complete 7":  # noqa: ASYNC110 - another's event
+            await asyncio.sleep(0.02)
+    healer.notes.close()
+    await running
+    assert not healer.failures, healer.problem
+
+
+async def test_what_was_stored_twice_in_a_cluster_is_taken_out(store: EmbeddedStore) -> None:
+    given = {token: samples.batch("open", 41) for token in "abc"}
+    insert = await late(store, given)
+    await store.insert_joined("open", given, doubtful=set(given))
+    insert()
+    for _ in range(2):
+        await cleaned(store, "open_local")
+    assert sorted((await counts(store)).values()) == [41, 41, 41]
+
+
+async def test_a_mutation_that_fails_on_a_server_of_a_cluster_is_given_up(store: EmbeddedStore) -> None:
+    await store.insert("open", samples.batch("open", 1), "a")
+    session = store._healer()
+    session.execute("ALTER TABLE infrasight.`open_local` ON CLUSTER 'mine' DELETE WHERE throwIf(1)")
+    async with asyncio.timeout(30):
+        while session.rows(healing.unfinished("open", "mine"))[0][1] == "":  # noqa: ASYNC110 - another's event
+            await asyncio.sleep(0.02)
+    with pytest.raises(StoreUnavailable, match="throwIf"):
+        await store.heal("open", [KEY], START_NS, START_NS)
+    assert session.rows(healing.unfinished("open", "mine")) == []
+
+
+def test_mutations_of_a_cluster_parse(own: Session) -> None:
+    gone = [copies.Surplus(b"it's\xff", 20_000, 2**64 - 1, 1_790_000_000)]
+    for cluster in ("", CLUSTER):
+        for sql in (healing.statement("open", [KEY], START_NS, START_NS, cluster), copies.removal("open", gone, cluster)):
+            assert own.explain(sql)[0].startswith("AlterQuery")
+            assert ("ON CLUSTER" in sql) == ("open_local" in sql) == bool(cluster)
+        assert own.explain(healing.kill("open", "0000000001", cluster))[0].startswith("KillQueryQuery")

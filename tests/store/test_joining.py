@@ -14,7 +14,7 @@ from infrasight.errors import InvalidBatch, StoreUnavailable
 from infrasight.schema import arrow_schema
 from infrasight.server.joining import MAX_ROWS
 from infrasight.store import Store, open_store
-from infrasight.store.joining import MAX_NODES, joined, mark, present, question
+from infrasight.store.joining import BATCH, COPIES, MAX_NODES, joined, mark, present, question
 from tests.store import samples
 from tests.store.conftest import ask
 
@@ -27,8 +27,8 @@ def batches(*tokens: str, rows: int = ROWS) -> dict[str, pa.RecordBatch]:
 
 
 async def counts(store: Store) -> dict[int, int]:
-    """Rows by mark."""
-    lines = (await ask(store, "SELECT batch, count() FROM open GROUP BY batch")).splitlines()
+    """Rows by mark, of whichever copy."""
+    lines = (await ask(store, f"SELECT {BATCH} AS b, count() FROM open GROUP BY b")).splitlines()
     return {int(mark): int(rows) for mark, rows in (line.split("\t") for line in lines)}
 
 
@@ -133,6 +133,14 @@ async def test_the_largest_group_is_one_block_of_each_day(store: Store) -> None:
     assert sorted(block for _, block in parts) == [1, 2], "a block for each day, of one number each"
 
 
+async def test_a_batch_that_is_refused_again_is_a_dead_letter_once(store: Store) -> None:
+    """Whenever that is, on that day."""
+    noon = samples.START_NS // DAY_NS * DAY_NS + DAY_NS // 2
+    for ts in (noon, noon + 7, noon - 7):
+        await store.insert_joined("dead_letter", {"a": samples.batch("dead_letter", 3, ts=ts)}, doubtful={"a"})
+    assert await ask(store, "SELECT count() FROM dead_letter") == "3"
+
+
 def test_a_question_names_nodes_as_bytes_and_no_more_than_it_should() -> None:
     hostile = b"' OR 1=1 -- \xff\n"
     sql = question("open", {"a": samples.batch("open", 2, node=hostile)})
@@ -153,15 +161,28 @@ async def test_a_question_is_answered_for_any_name(store: Store) -> None:
 def test_marks_and_tokens() -> None:
     one = joined(batches("a"))
     assert one is not None
-    assert one[1] == "a"  # its own: what an older version stored is known by it
+    assert (one.token, one.copies) == ("a", False)
     two, again, turned = (joined(batches(*tokens)) for tokens in ("ab", "ab", "ba"))
     assert two is not None
     assert again is not None
     assert turned is not None
-    assert two[1] == again[1] != turned[1]
-    assert two[0].column("batch_given").to_pylist() == [mark("a")] * ROWS + [mark("b")] * ROWS
+    assert two.token == again.token != turned.token
+    assert two.rows.column("batch_given").to_pylist() == [mark("a")] * ROWS + [mark("b")] * ROWS
     day = samples.START_NS // DAY_NS
-    assert joined(batches("a"), present([[str(mark("a")), str(day)]])) is None
+    assert joined(batches("a"), {"a"}, present([[str(mark("a")), str(day)]])) is None
+
+
+def test_what_may_be_there_is_a_copy_of_its_own_each_time() -> None:
+    first, second = joined(batches("a", "b"), {"b"}), joined(batches("a", "b"), {"b"})
+    assert first is not None
+    assert second is not None
+    assert first.copies
+    assert first.token != second.token
+    (a, b), (other_a, other_b) = (sorted(set(each.rows.column("batch_given").to_pylist()), key=lambda m: m // COPIES != mark("a") // COPIES)
+                                  for each in (first, second))
+    assert a == other_a == mark("a")
+    assert b // COPIES == other_b // COPIES == mark("b") // COPIES
+    assert len({b, other_b, mark("b")}) == 3
 
 
 WRITE = """
