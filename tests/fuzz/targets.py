@@ -16,7 +16,7 @@ from infrasight.errors import InvalidBatch, InvalidRequest, QueryRefused, Settin
 from infrasight.node.policy import file as policy
 from infrasight.runtimes import docker, spec
 from infrasight.runtimes.facts import facts_of
-from infrasight.runtimes.loose import text
+from infrasight.runtimes.loose import text, time_ns
 from infrasight.schema import KINDS, arrow_schema
 from infrasight.store import batches, joining
 from infrasight.store.session import EngineError
@@ -98,7 +98,7 @@ def dockers(data: bytes) -> None:
         raise
     except ValueError:
         pass  # no id
-    facts_of("", {"a": "b"}, image="", image_digest=b"", created_ns=docker._time_ns(text(told, "Created")), privileged=False)
+    facts_of("", {"a": "b"}, image="", image_digest=b"", created_ns=time_ns(text(told, "Created")), privileged=False)
 
 
 def _run(work: Any) -> None:
