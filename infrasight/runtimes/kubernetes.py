@@ -1,8 +1,7 @@
 """The API server of Kubernetes, asked for the pods of one node: once for all, then it tells of changes.
 
 A list and a watch are all there is to it, of metadata alone (`PartialObjectMetadata`), which holds all that is wanted here: what is in a pod's
-specification, such as passwords in its environment, never gets to this machine. The general clients for Python model the whole API, in tens of
-megabytes.
+specification, such as passwords in its environment, is not told to us.
 """
 
 from __future__ import annotations
