@@ -135,6 +135,10 @@ CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "grpc_tools": (_module("grpc_tools"), "pip install grpcio-tools"),
     "betterproto2_compiler": (_module("betterproto2_compiler"), "pip install betterproto2_compiler"),
     "clickhouse": (_command("clickhouse-server"), "apt-get install clickhouse-server"),
+    "kubernetes": (
+        lambda: bool(os.environ.get("INFRASIGHT_TEST_KUBERNETES")),
+        "kubectl proxy to a cluster for tests, and INFRASIGHT_TEST_KUBERNETES=http://127.0.0.1:8001",
+    ),
 }
 _SKIPPED = "missing capability "
 

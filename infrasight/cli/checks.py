@@ -14,7 +14,8 @@ from pathlib import Path
 
 from infrasight.cli.ask import client_of
 from infrasight.cli.options import Reach
-from infrasight.errors import InfraSightError, KernelError
+from infrasight.errors import AccessDenied, InfraSightError, KernelError
+from infrasight.trust import Cluster
 
 CAPABILITIES = {"CAP_DAC_READ_SEARCH": 2, "CAP_SYS_PTRACE": 19, "CAP_PERFMON": 38, "CAP_BPF": 39}  # include/uapi/linux/capability.h
 _SYS_ADMIN = 21
@@ -107,6 +108,21 @@ async def server(reach: Reach) -> list[Check]:
     stored = f"{sum(kind.rows for kind in status.kinds):,} rows stored since the server started"
     mend = "see the server's log; free disk space or mend the database, then restart the server"
     return [up, Check("store", status.store_reachable, stored if status.store_reachable else status.store_problem, mend)]
+
+
+async def kubernetes(cluster: Cluster) -> list[Check]:
+    """Whether the API server tells of the pods of this node, if it is to be asked."""
+    mend = "see that --kubernetes-api, --kubernetes-ca and --kubernetes-token-file are right, and that the server can be reached from here"
+    try:
+        if (api := cluster.kubernetes) is None:
+            return []
+        pods = await api.count()
+    except AccessDenied as error:
+        return [Check("kubernetes", False, str(error), "give the service account the role of docs/CONTAINERS.md (deploy/kubernetes-pods.yaml)")]
+    except InfraSightError as error:
+        return [Check("kubernetes", False, str(error), mend)]
+    found = f"{api.url} tells of {pods} pods of node {cluster.node}"
+    return [Check("kubernetes", pods > 0, found, "give the name that Kubernetes has for this node: --node-name, or NODE_NAME")]
 
 
 def directory(path: Path) -> Check:

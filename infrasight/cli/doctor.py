@@ -28,7 +28,7 @@ def run(options: DoctorOptions) -> int:
 async def _look(options: DoctorOptions) -> list[Check]:
     here = [checks.kernel(), checks.rights(), checks.btf(), checks.tracefs(), checks.bcc(), checks.clock()]
     kept = checks.directory(options.data_dir or default_directory())
-    return [*here, *await checks.probes(), kept, *await checks.server(options)]
+    return [*here, *await checks.probes(), kept, *await checks.kubernetes(options), *await checks.server(options)]
 
 
 def _lines(check: Check, colour: bool) -> list[str]:

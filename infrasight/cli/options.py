@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infrasight.settings import option
-from infrasight.trust import Trust
+from infrasight.trust import Cluster, Trust
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -127,7 +127,7 @@ class SchemaOptions:
 
 
 @dataclass(frozen=True)
-class DoctorOptions(Reach):
+class DoctorOptions(Cluster, Reach):
     """`infrasight doctor`."""
 
     json: bool = option(False, env=None, help="one JSON object per check")

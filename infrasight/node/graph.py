@@ -4,7 +4,7 @@ to a server       reader >> enricher >> batcher >> exporter
 to nowhere        reader >> enricher >> batcher >> discarder
 to the terminal   reader >> enricher >> printer
 with --reverse-dns          enricher >> resolver
-beside it         inquirer, who has runtimes tell of containers, >> batcher or printer
+beside it         inquirer, who has runtimes tell of containers, and Kubernetes of pods, >> batcher or printer
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def build(tracing: Tracing, settings: Settings) -> Node:
     containers = Containers()
     enricher = Enricher(drains, batches, node=settings.node, boot=boot, family=family, reverse=reverse, containers=containers, tally=tally)
     users = of_users if settings.of_users else None
-    inquirer = Inquirer(containers, enricher.cgroups, batches, settings.places, users=users, node=settings.node, tally=tally)
+    asked: dict[str, Any] = {"users": users, "kubernetes": settings.kubernetes, "node": settings.node}
+    inquirer = Inquirer(containers, enricher.cgroups, batches, settings.places, tally=tally, **asked)
     actors: list[Actor] = [reader, enricher, inquirer]
     edges = [Edge(drains, "reader", "enricher")]
     if reverse:

@@ -54,6 +54,15 @@ def _containers(node: Node) -> Iterator[Sample]:
     for socket, connected in inquirer.connected.items():
         yield gauge("infrasight_runtime_connected", "Whether a container runtime tells of its containers.", connected, socket=socket)
         yield counter("infrasight_runtime_failures_total", "Times that a container runtime failed.", inquirer.failures[socket], socket=socket)
+    if inquirer.watch:
+        api, pods = inquirer.watch.api, containers.pods
+        yield gauge("infrasight_kubernetes_connected", "Whether the Kubernetes API server tells of changes of pods.", api.listening)
+        yield counter("infrasight_kubernetes_failures_total", "Times that it failed, or refused.", inquirer.watch.failures)
+        yield counter("infrasight_kubernetes_lists_total", "Times that it was asked for all pods of the node.", api.lists)
+        yield counter("infrasight_kubernetes_changes_total", "Changes that it told, and bookmarks.", api.changes)
+        yield counter("infrasight_kubernetes_skipped_total", "Changes that were too long.", api.skipped)
+        yield gauge("infrasight_kubernetes_pods", "Pods remembered.", len(pods))
+        yield counter("infrasight_kubernetes_pods_evicted_total", "Pods forgotten for want of room.", pods.evictions)
 
 
 def _spool(spool: Spool) -> Iterator[Sample]:

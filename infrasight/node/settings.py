@@ -12,7 +12,7 @@ from infrasight.node.delivery.limits import SpoolLimits
 from infrasight.runtimes import USUAL, Place
 from infrasight.schema import PROBES
 from infrasight.settings import option
-from infrasight.trust import Trust
+from infrasight.trust import Cluster, Trust
 
 OUTPUTS = ("server", "compact", "json", "none")
 SPOOL_DIR = Path("/var/lib/infrasight/spool")
@@ -40,7 +40,7 @@ def _writable(directory: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Settings(Trust):
+class Settings(Cluster, Trust):
     """What to trace and where it goes."""
 
     probes: tuple[str, ...] = option(
@@ -61,7 +61,6 @@ class Settings(Trust):
     )
     server_port: int = option(50051, env="SERVER_PORT", minimum=1, maximum=65535, help="port of a server for which no other is given")
     insecure: bool = option(False, help="allow a server on another machine although nothing is encrypted")
-    node_name: str = option("", env="NODE_NAME", help="name of this node (the host's name, when empty)")
     prometheus_port: int = option(9090, env="PROMETHEUS_PORT", minimum=0, maximum=65535, help="port for metrics on loopback (0: none)")
     family_pid: int = option(0, env="INFRASIGHT_FAMILY", minimum=0, help="a process that is not traced, nor are its direct children (0: none)")
     interval_s: float = option(10.0, minimum=0.1, maximum=3600, unit="s", help="how often resource use and system call counts are told")
@@ -120,8 +119,3 @@ class Settings(Trust):
     def spool_limits(self) -> SpoolLimits:
         """What the spool may take."""
         return SpoolLimits(self.spool_bytes, self.spool_age_s, self.spool_fsync_s)
-
-    @property
-    def node(self) -> str:
-        """The node's name."""
-        return self.node_name or os.uname().nodename

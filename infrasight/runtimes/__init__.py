@@ -1,4 +1,4 @@
-"""What the container runtimes of this machine say of their containers.
+"""What the container runtimes of this machine say of their containers, and Kubernetes of their pods.
 
 Belongs here: talking to each in its own language, and what all of them come to (`Facts`). Does not belong here: which container did something, which
 the kernel tells, and what becomes of the facts, which is node/.
@@ -10,7 +10,9 @@ the kernel tells, and what becomes of the facts, which is node/.
     limits.py       how much is taken from a stranger
     containerd.py   containerd, by its own API
     cri.py          cri-o, by the interface that Kubernetes has for runtimes
-    docker.py       docker and podman, by HTTP; the only module here importing aiohttp
+    docker.py       docker and podman
+    kubernetes.py   the API server of Kubernetes
+    http.py         what those two speak; the only module here importing aiohttp
     places.py       where sockets are, and what is spoken there
 """
 

@@ -16,7 +16,7 @@ from infrasight.errors import CallFailed, Disconnected
 from infrasight.runtimes.facts import Facts, Key, Remembered, Told, facts_of
 from infrasight.runtimes.limits import SYSTEM, Limits
 from infrasight.runtimes.loose import inside, parsed, text, texts
-from infrasight.runtimes.pods import NO_POD, SANDBOX_NAME, Pod, pod_of
+from infrasight.runtimes.pods import NO_POD, SANDBOX_NAME, Pod, kept, pod_of
 from infrasight.runtimes.spec import Spec, read
 from infrasight.wire.containerd import Container, Envelope, Filters, GotContainer, GotImage, Name, Namespaces, Nothing, Timestamp
 from infrasight.wire.local import LocalChannel
@@ -108,10 +108,10 @@ class Containerd:
         return Key(container.id.encode(), space.encode()), await self._facts(space, container, spec)
 
     async def _facts(self, space: str, container: Container, spec: Spec) -> Facts:
-        image = container.image
+        image, labels, stands_for_pod = container.image, _labels(container), spec.pod == container.id
         return facts_of(
-            SANDBOX_NAME if spec.pod == container.id else spec.name or container.id,
-            _labels(container),
+            SANDBOX_NAME if stands_for_pod else spec.name or container.id,
+            kept(labels) if stands_for_pod else labels,
             image=image,
             image_digest=await self._digests.of((space, image), lambda: self._digest(space, image)) if image else b"",
             created_ns=_ns(container.created_at),

@@ -18,7 +18,7 @@ from infrasight.errors import CallFailed
 from infrasight.runtimes.facts import Key, Remembered, Told, Unknown, facts_of
 from infrasight.runtimes.limits import SYSTEM, Limits
 from infrasight.runtimes.loose import inside, parsed, text
-from infrasight.runtimes.pods import NO_POD, SANDBOX_NAME, Pod, pod_of
+from infrasight.runtimes.pods import NO_POD, SANDBOX_NAME, Pod, kept, pod_of
 from infrasight.runtimes.spec import understood
 from infrasight.wire.cri import (
     Asked,
@@ -199,7 +199,7 @@ class Cri:
         image = text(told, "image")
         return _key(id), facts_of(
             SANDBOX_NAME,
-            {},
+            kept(_labels(status.labels)),
             image=image,
             image_digest=await self._digests.of(image, lambda: self._digest(image)) if image else b"",
             created_ns=status.created_at,

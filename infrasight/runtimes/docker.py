@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import AsyncGenerator, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from infrasight.errors import CallFailed, Disconnected
 from infrasight.runtimes.facts import Facts, Key, Remembered, Told, facts_of
+from infrasight.runtimes.http import Answer, Http
 from infrasight.runtimes.limits import SYSTEM, Limits
-from infrasight.runtimes.loose import inside, text, texts
-
-if TYPE_CHECKING:
-    import aiohttp
+from infrasight.runtimes.loose import inside, text, texts, time_ns
 
 EVENT_BYTES_MAX = 1 << 20
 """Of one event."""
 _WANTED = {"type": ["container"], "event": ["create", "rename", "update", "destroy", "remove"]}
 """Events; a container that is no more is destroyed by docker and removed by podman."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Docker:
@@ -29,16 +24,10 @@ class Docker:
 
     def __init__(self, socket: Path, answer_within_s: float = 5.0, node: str = "", door: str = "", limits: Limits = SYSTEM) -> None:
         """`door` is the path to connect to, where `socket` is just what it is called; `node` makes no difference."""
-        import aiohttp  # only where there is such a socket: it takes some megabytes
-
-        self.socket, self._limits = socket, limits
+        self.socket, self._limits, self._answer_within_s = socket, limits, answer_within_s
         self.tells: frozenset[bytes] = frozenset()
         """Of whose containers it tells, as paths of cgroups name the runtime; known once it has answered."""
-        self._errors = aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, ValueError
-        self._within = aiohttp.ClientTimeout(total=answer_within_s)
-        self._endless = aiohttp.ClientTimeout(total=None, sock_connect=answer_within_s)
-        connector = aiohttp.UnixConnector(door or str(socket), limit=4)
-        self._session = aiohttp.ClientSession("http://localhost", connector=connector, read_bufsize=min(EVENT_BYTES_MAX, limits.answer_bytes))
+        self._http = Http.local(socket, door, answer_within_s, limits.answer_bytes)
         self._digests = Remembered[bytes]()
 
     async def containers(self) -> AsyncGenerator[Told | None, None]:
@@ -49,22 +38,21 @@ class Docker:
         """
         await self.answer()
         # Asked for first: what is made while the others are told would be in neither.
-        with self._translated():
-            async with self._session.get("/events", params={"filters": json.dumps(_WANTED)}, timeout=self._endless) as events:
-                self._check(events)
-                for each in await self._get("/containers/json", all="1"):
-                    if (news := await self._about(text(each, "Id"))) is not None:
-                        yield news
-                    await self._limits.pause()
-                yield None
-                while line := await events.content.readline():
-                    event = json.loads(line)
-                    id = text(inside(event, "Actor"), "ID") or text(event, "id")
-                    if text(event, "Action") in ("destroy", "remove"):
-                        yield _key(id), None
-                    elif (news := await self._about(id)) is not None:
-                        yield news
-                    await self._limits.pause()
+        async with self._http.ask("/events", {"filters": json.dumps(_WANTED)}, within_s=None) as events:
+            self._check(events)
+            for each in await self._get("/containers/json", all="1"):
+                if (news := await self._about(text(each, "Id"))) is not None:
+                    yield news
+                await self._limits.pause()
+            yield None
+            async for line in events.lines(min(EVENT_BYTES_MAX, self._limits.answer_bytes)):
+                event = json.loads(line)
+                id = text(inside(event, "Actor"), "ID") or text(event, "id")
+                if text(event, "Action") in ("destroy", "remove"):
+                    yield _key(id), None
+                elif (news := await self._about(id)) is not None:
+                    yield news
+                await self._limits.pause()
         raise Disconnected(f"{self.socket} tells no more")
 
     def seek(self, id: bytes) -> None:
@@ -72,14 +60,13 @@ class Docker:
 
     async def answer(self) -> None:
         """Have it answer something. Errors as of `containers`; a connection on which there are no news can have one that hangs at its end."""
-        with self._translated():
-            async with self._session.get("/version", timeout=self._within) as response:
-                self._check(response)
-                self.tells = frozenset({b"podman" if "Libpod" in response.headers.get("Server", "") else b"docker"})
+        async with self._http.ask("/version", {}, within_s=self._answer_within_s) as answer:
+            self._check(answer)
+            self.tells = frozenset({b"podman" if "Libpod" in answer.headers.get("Server", "") else b"docker"})
 
     async def close(self) -> None:
         """Close the connections. Legal twice."""
-        await self._session.close()
+        await self._http.close()
 
     async def _about(self, id: str) -> Told | None:
         try:
@@ -96,8 +83,8 @@ class Docker:
             texts(labels),
             image=text(config, "Image"),
             image_digest=await self._digests.of(image, lambda: self._digest(image)) if image else b"",
-            created_ns=_time_ns(text(told, "Created")),
-            started_ns=_time_ns(text(inside(told, "State"), "StartedAt")),
+            created_ns=time_ns(text(told, "Created")),
+            started_ns=time_ns(text(inside(told, "State"), "StartedAt")),
             privileged=inside(told, "HostConfig").get("Privileged") is True,
         )
 
@@ -112,28 +99,13 @@ class Docker:
         return str(first).partition("@")[2].encode(errors="replace")
 
     async def _get(self, path: str, **params: str) -> Any:
-        with self._translated():
-            async with self._session.get(path, params=params, timeout=self._within) as response:
-                self._check(response)
-                body = bytearray()
-                async for chunk in response.content.iter_chunked(1 << 16):
-                    body += chunk
-                    if len(body) > self._limits.answer_bytes:
-                        raise Disconnected(f"{self.socket} answers with more than {self._limits.answer_bytes} bytes")
-                return json.loads(body)
+        async with self._http.ask(path, params, within_s=self._answer_within_s) as answer:
+            self._check(answer)
+            return await answer.json()
 
-    def _check(self, response: aiohttp.ClientResponse) -> None:
-        if response.status != 200:
-            raise CallFailed(f"{self.socket}: {response.status} for {response.url.path[:100]}")
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except TimeoutError:
-            raise Disconnected(f"{self.socket} does not answer") from None
-        except self._errors as error:
-            raise Disconnected(f"cannot talk to {self.socket}: {' '.join(str(error).split())[:200]}") from None
+    def _check(self, answer: Answer) -> None:
+        if answer.status != 200:
+            raise CallFailed(f"{self.socket}: {answer.status} for {answer.path}")
 
 
 def _plain(id: str) -> str:
@@ -145,10 +117,3 @@ def _plain(id: str) -> str:
 
 def _key(id: str) -> Key:
     return Key(id.encode(errors="replace"))
-
-
-def _time_ns(text: str) -> int:
-    """RFC 3339 as ns since the epoch, to the microsecond; 0 for anything else."""
-    with contextlib.suppress(ValueError, TypeError):
-        return (datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1) * 1000
-    return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Generic, NamedTuple, TypeVar
 
@@ -40,7 +40,7 @@ class Facts:
     image: bytes = b""
     image_digest: bytes = b""
     labels: tuple[bytes, ...] = ()
-    """`name=value` each: its own, and those of its pod."""
+    """`name=value` each, by name: its own."""
     created_ns: int = 0
     """ns since the epoch, as `started_ns`."""
     started_ns: int = 0
@@ -50,12 +50,27 @@ class Facts:
     pod_uid: bytes = b""
     workload: bytes = b""
     """What owns the pod, `Deployment/web`."""
+    pod_labels: tuple[bytes, ...] = ()
     cgroup: bytes = b""
     """Path of its cgroup below the root, where it says so."""
 
+    @property
+    def all_labels(self) -> tuple[bytes, ...]:
+        """Its own and those of its pod, as many as are kept; of one that both have its own counts."""
+        if not self.pod_labels:
+            return self.labels
+        named = {word.partition(b"=")[0]: word for word in (*self.pod_labels, *self.labels)}
+        return tuple(named[name] for name in sorted(named))[:LABELS_MAX]
+
+    def in_pod(self, pod: Facts) -> Facts:
+        """The same, with what is told of its pod (as by `facts_of_pod`) by who knows that better: whose it is, and its labels, which change."""
+        name, namespace = self.pod_name or pod.pod_name, self.pod_namespace or pod.pod_namespace
+        return replace(self, pod_name=name, pod_namespace=namespace, workload=pod.workload, pod_labels=pod.pod_labels)
+
     def weight(self) -> int:
         """Bytes of text."""
-        return sum(map(len, (*self.labels, self.name, self.image, self.image_digest, self.pod_name, self.pod_namespace, self.workload, self.cgroup)))
+        pod = self.pod_name, self.pod_namespace, self.workload
+        return sum(map(len, (*self.labels, *self.pod_labels, self.name, self.image, self.image_digest, *pod, self.cgroup)))
 
 
 class Unknown(Enum):
@@ -80,22 +95,26 @@ def facts_of(
     pod: Pod = NO_POD,
     cgroup: bytes = b"",
 ) -> Facts:
-    """With what labels say; `name` is the container's where they say none. Of a label that the container and its pod have, the container's counts."""
-    pod = pod_of(labels) if pod is NO_POD else pod
-    return Facts(
+    """With what labels say; `name` is the container's where they say none."""
+    if pod is NO_POD:
+        pod = replace(pod_of(labels), labels={})
+    return replace(
+        facts_of_pod(pod),
         name=_text(next((labels[label] for label in _NAMES if label in labels), name)),
         image=_text(image),
         image_digest=image_digest[:TEXT_BYTES_MAX],
-        labels=labels_of({**pod.labels, **labels}),
+        labels=labels_of(labels),
         created_ns=_time(created_ns),
         started_ns=_time(started_ns),
         privileged=privileged,
-        pod_name=_text(pod.name),
-        pod_namespace=_text(pod.namespace),
-        pod_uid=_text(pod.uid),
-        workload=_text(pod.workload),
         cgroup=cgroup,
     )
+
+
+def facts_of_pod(pod: Pod) -> Facts:
+    """What there is to say of every container of a pod."""
+    name, namespace, uid, workload = map(_text, (pod.name, pod.namespace, pod.uid, pod.workload))
+    return Facts(pod_name=name, pod_namespace=namespace, pod_uid=uid, workload=workload, pod_labels=labels_of(pod.labels))
 
 
 def _text(told: str) -> bytes:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def parsed(text: bytes | str) -> Any:
@@ -30,3 +34,10 @@ def text(told: Any, name: str) -> str:
 def texts(told: dict[str, Any]) -> dict[str, str]:
     """Those of an object's members that are text."""
     return {name: value for name, value in told.items() if isinstance(value, str)}
+
+
+def time_ns(text: str) -> int:
+    """RFC 3339 as ns since the epoch, to the microsecond; 0 for anything else."""
+    with contextlib.suppress(ValueError, TypeError):
+        return (datetime.fromisoformat(text) - _EPOCH) // timedelta(microseconds=1) * 1000
+    return 0

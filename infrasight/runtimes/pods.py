@@ -1,4 +1,4 @@
-"""What Kubernetes says of a pod through its runtime: the labels and annotations that the kubelet and controllers set. No I/O."""
+"""What Kubernetes says of a pod, through its runtime in the labels and annotations that the kubelet and controllers set, or by its API. No I/O."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ SANDBOX_NAME = "POD"
 """What Kubernetes calls the container that stands for a pod."""
 _NAME, _NAMESPACE, _UID = "io.kubernetes.pod.name", "io.kubernetes.pod.namespace", "io.kubernetes.pod.uid"
 """Labels that the kubelet has every pod and container made with (kubernetes/pkg/kubelet/types/labels.go)."""
+_KEPT = ("io.kubernetes.", "io.cri-containerd.")
+"""How labels begin that the kubelet and the runtime have a pod made with, of which the API server does not know."""
 _SOURCE = "kubernetes.io/config.source"
 """Annotation of the kubelet's: where it has the pod from; `api`, or a file or an address, which makes it a static one."""
 _JOB = ("batch.kubernetes.io/job-name", "job-name")
@@ -60,15 +62,32 @@ def workload(pod: str, labels: Mapping[str, str], annotations: Mapping[str, str]
     if annotations.get(_SOURCE, "api") != "api":
         return f"Node/{node}"
     if job := next((labels[label] for label in _JOB if labels.get(label)), ""):
-        scheduled = _SCHEDULED.fullmatch(job)
-        late = created_ns // _MINUTE_NS - int(scheduled[2]) if scheduled else -1
-        return f"CronJob/{scheduled[1]}" if scheduled and 0 <= late < _LATE_MINUTES else f"Job/{job}"
+        return _of_job(job, created_ns)
     if labels.get(_STATEFUL):
         return f"StatefulSet/{pod.rpartition('-')[0]}"
     owner = pod[:-_RANDOM].removesuffix("-")
     if template := labels.get(_TEMPLATE):
         return _of_template(owner, f"-{template}")
     return f"DaemonSet/{owner}" if labels.get(_REVISION) else ""
+
+
+def owned_by(kind: str, name: str, labels: Mapping[str, str], created_ns: int) -> str:
+    """Kind and name of what owns a pod with these labels that is controlled by this, as it says itself; of what in turn owns that, its name tells."""
+    ending = f"-{labels.get(_TEMPLATE, '')}"
+    if kind == "ReplicaSet" and ending != "-" and name.endswith(ending):
+        return f"Deployment/{name.removesuffix(ending)}"
+    return _of_job(name, created_ns) if kind == "Job" else f"{kind}/{name}"
+
+
+def kept(labels: Mapping[str, str]) -> dict[str, str]:
+    """Those of a pod's labels that are not its own, but the kubelet's and the runtime's."""
+    return {name: value for name, value in labels.items() if name.startswith(_KEPT)}
+
+
+def _of_job(job: str, created_ns: int) -> str:
+    scheduled = _SCHEDULED.fullmatch(job)
+    late = created_ns // _MINUTE_NS - int(scheduled[2]) if scheduled else -1
+    return f"CronJob/{scheduled[1]}" if scheduled and 0 <= late < _LATE_MINUTES else f"Job/{job}"
 
 
 def _of_template(owner: str, ending: str) -> str:

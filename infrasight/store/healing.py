@@ -45,7 +45,9 @@ def statement(kind: str, containers: Collection[ContainerKey], since_ns: int, un
     container = f"{DATABASE}.{quoted(TABLES['container'].local(cluster))}"
     known = f"(SELECT * FROM {container} WHERE {among(containers)} AND state = 'learned' {last})"
     place = f"indexOf((SELECT groupArray((node, container_id)) FROM {known}), (node, container_id))"
-    columns = [f"{quoted(name)} = (SELECT groupArray({quoted(name)}) FROM {known})[{place}]" for name in TOLD]
+    values = {name: f"(SELECT groupArray({quoted(name)}) FROM {known})[{place}]" for name in TOLD}
+    # Of one of which nothing was told what is known of its pod stays.
+    columns = [f"{quoted(name)} = if({place} = 0, {quoted(name)}, {value})" for name, value in values.items()]
     updates = ", ".join([*columns, f"identity = if({place} = 0, 'path', 'complete')"])
     span = f"ts >= fromUnixTimestamp64Nano({since_ns}, 'UTC') AND ts <= fromUnixTimestamp64Nano({until_ns}, 'UTC')"
     which = f"identity IN ('pending', 'path') AND {among(containers)} AND {span}"

@@ -8,12 +8,15 @@ import os
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from infrasight.cli import checks
 from infrasight.cli.checks import Check
 from infrasight.cli.main import main
 from infrasight.cli.options import Reach
+from infrasight.trust import Cluster
 from tests.cli.stub import Stub, served
+from tests.runtimes.fake_kubernetes import FakeKubernetes, Pods, listening, status
 
 
 def status_file(folder: Path, capabilities: int) -> Path:
@@ -85,6 +88,31 @@ async def test_a_server_and_its_store(problem: str) -> None:
     assert store.ok is not problem
     assert store.detail == (problem or "7 rows stored since the server started")
     assert store.ok == (not problem)
+
+
+async def test_kubernetes() -> None:
+    """Checked where it is to be asked: whether it is there, lets us, and knows this node."""
+    fake = FakeKubernetes()
+    assert await checks.kubernetes(Cluster("n")) == []
+    async with listening(fake) as url, Pods(url) as made:
+        cluster = Cluster("n", url)
+        (unknown,) = await checks.kubernetes(cluster)
+        assert (unknown.ok, unknown.detail) == (False, f"{url} tells of 0 pods of node n")
+        assert "NODE_NAME" in unknown.mend
+        await made.create("a", "n")
+        (well,) = await checks.kubernetes(cluster)
+        assert (well.ok, well.detail) == (True, f"{url} tells of 1 pods of node n")
+
+        async def refuse(_: web.Request) -> web.StreamResponse:
+            return web.json_response(status(403, "Forbidden", "no"), status=403)
+
+        fake.answers = refuse
+        (refused,) = await checks.kubernetes(cluster)
+        assert (refused.ok, "deploy/kubernetes-pods.yaml" in refused.mend) == (False, True)
+    (away,) = await checks.kubernetes(cluster)
+    assert (away.ok, "can be reached" in away.mend) == (False, True)
+    (wrong,) = await checks.kubernetes(Cluster("n", "nowhere"))
+    assert not wrong.ok
 
 
 def test_the_clock() -> None:

@@ -71,10 +71,16 @@ class Driver:
         remove_empty(self._top)
 
     async def run_pod(
-        self, name: str, labels: Mapping[str, str] | None = None, annotations: Mapping[str, str] | None = None, *, privileged: bool = False
+        self,
+        name: str,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+        *,
+        privileged: bool = False,
+        uid: str = "",
     ) -> Pod:
         """A pod without containers, labelled as the kubelet does it; in a `privileged` one there can be such containers."""
-        uid = str(uuid.uuid4())
+        uid = uid or str(uuid.uuid4())
         who = {"io.kubernetes.pod.name": name, "io.kubernetes.pod.namespace": NAMESPACE, "io.kubernetes.pod.uid": uid}
         config = PodConfig(
             metadata=Metadata(name=name, uid=uid, namespace=NAMESPACE),

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from infrasight.errors import InvalidBatch, InvalidRequest, QueryRefused, SettingsError
 from infrasight.node.policy import file as policy
-from infrasight.runtimes import docker, spec
+from infrasight.runtimes import docker, kubernetes, spec
 from infrasight.runtimes.facts import facts_of
-from infrasight.runtimes.loose import text
+from infrasight.runtimes.loose import parsed, text, time_ns
 from infrasight.schema import KINDS, arrow_schema
 from infrasight.store import batches, joining
 from infrasight.store.session import EngineError
@@ -98,7 +98,16 @@ def dockers(data: bytes) -> None:
         raise
     except ValueError:
         pass  # no id
-    facts_of("", {"a": "b"}, image="", image_digest=b"", created_ns=docker._time_ns(text(told, "Created")), privileged=False)
+    facts_of("", {"a": "b"}, image="", image_digest=b"", created_ns=time_ns(text(told, "Created")), privileged=False)
+
+
+def pods(data: bytes) -> None:
+    """What the API server of Kubernetes says of a pod."""
+    if (found := kubernetes._pod(parsed(data))) is not None:
+        key, facts = found
+        assert key.id == facts.pod_uid != b""
+        assert facts.weight() < 1 << 20
+        assert not any(b"\0" in label for label in facts.all_labels)
 
 
 def _run(work: Any) -> None:
@@ -234,6 +243,16 @@ _CONTAINER = {
 }
 _HALF = '{"Name": "\\ud800", "linux": {"cgroupsPath": "/\\ud800"}, "Config": {"Labels": {"\\udfff": ""}}}'
 """Of a surrogate pair, which JSON can say."""
+_POD = {
+    "metadata": {
+        "uid": "u",
+        "name": "p",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "labels": {"a": "b", "pod-template-hash": "7c5d9f"},
+        "annotations": {"kubernetes.io/config.mirror": ""},
+        "ownerReferences": [{"kind": "ReplicaSet", "name": "web-7c5d9f", "controller": True}, {"kind": "Job", "name": "a-12345678"}],
+    }
+}
 _QUERIES = (
     "SELECT count() FROM open WHERE has(ancestors, 'sshd') SETTINGS max_threads = 1",
     "WITH x AS (SELECT 1) SELECT * FROM x FORMAT CSV",
@@ -250,6 +269,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "policy": lambda: policies,
     "spec": lambda: specs,
     "docker": lambda: dockers,
+    "kubernetes": lambda: pods,
 }
 """What makes each."""
 SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
@@ -267,4 +287,5 @@ SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "policy": lambda: iter((_POLICY,)),
     "spec": lambda: iter((json.dumps(_SPEC).encode(), _HALF.encode())),
     "docker": lambda: iter((json.dumps(_CONTAINER).encode(), _HALF.encode())),
+    "kubernetes": lambda: iter((json.dumps(_POD).encode(), json.dumps(_POD).replace('"u"', '"\\ud800"').encode())),
 }

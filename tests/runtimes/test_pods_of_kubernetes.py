@@ -89,7 +89,10 @@ async def test_a_container_of_a_pod(who: tuple[Path, type[Any]]) -> None:
                 assert (facts.name, facts.image, facts.privileged) == (b"till", IMAGE.encode(), False)
                 assert (facts.pod_name, facts.pod_namespace, facts.pod_uid) == (b"web-7c5d9f-x2b4z", b"shop", pod.uid.encode())
                 assert facts.workload == b"Deployment/web"
-                assert {b"app=web", b"pod-template-hash=7c5d9f", b"io.kubernetes.container.name=till"} <= set(facts.labels)
+                assert {b"app=web", b"pod-template-hash=7c5d9f", b"io.kubernetes.container.name=till"} <= set(facts.all_labels)
+                later = set(facts.in_pod(Facts(pod_labels=(b"app=new",))).all_labels)
+                assert {b"app=new", b"io.kubernetes.container.name=till", b"io.kubernetes.pod.name=web-7c5d9f-x2b4z"} <= later
+                assert not later & {b"app=web", b"pod-template-hash=7c5d9f"}, "what the API server says is in place of what was so at first"
                 assert began_ns < facts.created_ns
                 await driver.remove(id)
                 assert await told.of(id) is None
@@ -104,7 +107,10 @@ async def test_what_stands_for_a_pod(who: tuple[Path, type[Any]]) -> None:
                 assert facts is not None
                 assert (facts.name, facts.pod_name, facts.workload) == (b"POD", b"db-0", b"StatefulSet/db")
                 assert facts.pod_uid == pod.uid.encode()
-                assert b"statefulset.kubernetes.io/pod-name=db-0" in facts.labels
+                assert b"statefulset.kubernetes.io/pod-name=db-0" in facts.all_labels
+                later = facts.in_pod(Facts(pod_labels=(b"app=new",))).all_labels
+                assert [each for each in later if not each.startswith(b"io.")] == [b"app=new"]
+                assert b"io.kubernetes.pod.name=db-0" in later
 
 
 async def test_those_that_were_there_before(who: tuple[Path, type[Any]]) -> None:

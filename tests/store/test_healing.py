@@ -101,6 +101,13 @@ async def test_of_whom_nothing_is_said_their_path_is_all_that_is_known(store: St
     assert await states(store) == "complete 3, path 2"
 
 
+async def test_what_is_known_of_its_pod_stays(store: Store) -> None:
+    """The API server may have told of a pod, and nobody of the container."""
+    await store.insert("open", rows(2, pod_name=b"web-1", container_labels=b"a=1"), "a")
+    await heal(store)
+    assert await ask(store, "SELECT DISTINCT identity, pod_name, container_labels FROM open") == "path\tweb-1\t['a=1']"
+
+
 async def test_names_that_are_hard_to_say(store: Store) -> None:
     ids = [value for value in samples.HOSTILE if value]
     for number, id in enumerate(ids):

@@ -50,6 +50,7 @@ class Contained:
         containers = self._containers
         found = [containers.find(container) if container.id else None for container in inside]
         known = [_known(containers, *each) for each in zip(inside, found, strict=True)]
+        found = [facts or containers.of_pod(container) for container, facts in zip(inside, found, strict=True)]
         if (inside, found, known) != (self._inside, self._found, self._known):
             self._inside, self._found, self._known, self._made = inside, found, known, _columns(inside, found, known)
         return {name: repeated(column, distinct.codes) for name, column in self._made.items()}
@@ -79,7 +80,7 @@ def whose(distinct: Distinct, inside: Sequence[Container], facts: Sequence[Facts
 def told(distinct: Distinct, facts: Sequence[Facts]) -> dict[str, pa.Array]:
     """The columns (n,) of what runtimes tell (`infrasight.schema.parts.TOLD`), where `facts` (k,) are those of each distinct value of the rows."""
     columns: dict[str, pa.Array] = {name: distinct.name([getattr(each, told) for each in facts]) for name, told in _BY_RUNTIME.items()}
-    columns["container_labels"] = distinct.name([b"\0".join(each.labels) for each in facts])
+    columns["container_labels"] = distinct.name([b"\0".join(each.all_labels) for each in facts])
     return columns | _numbers(distinct, facts)
 
 

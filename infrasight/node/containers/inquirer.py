@@ -1,4 +1,4 @@
-"""The inquirer: has the container runtimes of this machine tell of their containers."""
+"""The inquirer: has the container runtimes of this machine tell of their containers, and Kubernetes of their pods where that is asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infrasight.actors import Actor, Mailbox
 from infrasight.errors import WireError
@@ -16,10 +16,14 @@ from infrasight.node.containers.cgroups import Cgroups
 from infrasight.node.containers.containment import Container, container_of
 from infrasight.node.containers.inventory import owned, row
 from infrasight.node.containers.table import Containers, Shelf
+from infrasight.node.containers.watch import Watch
 from infrasight.node.delivery.tally import Tally
 from infrasight.node.flow import Batch
 from infrasight.runtimes import USUAL, Facts, Key, Place, Runtime, Socket, Unknown
 from infrasight.schema.events.container import CONTAINER, ENDED, LEARNED
+
+if TYPE_CHECKING:
+    from infrasight.runtimes.kubernetes import Kubernetes
 
 log = logging.getLogger("infrasight.node")
 
@@ -45,12 +49,13 @@ class Inquirer(Actor):
         places: Sequence[Place] = USUAL,
         *,
         users: Callable[[], list[Place]] | None = None,
+        kubernetes: Kubernetes | None = None,
         node: str = "",
         tally: Tally | None = None,
         answer_within_s: float = 5.0,
     ) -> None:
-        """`users` finds the places of users' own runtimes, which come and go; `node` is what Kubernetes calls this machine; rows are counted in
-        `tally`."""
+        """`users` finds the places of users' own runtimes, which come and go; `kubernetes` is an API server to ask too, `node` what that calls this
+        machine; rows are counted in `tally`."""
         self._outbox, self._tally = outbox, tally or Tally()
         self._containers, self._cgroups, self._node, self._answer_within_s = containers, cgroups, node, answer_within_s
         self._places, self._users = {str(place.socket): place for place in places}, users
@@ -58,6 +63,9 @@ class Inquirer(Actor):
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._telling: dict[str, tuple[Runtime, bytes]] = {}
         """By socket, who tells, and of whose containers."""
+        self._heard: dict[str, tuple[Shelf, Runtime]] = {}
+        """By socket, those of the system who tell, or begin to, and where that is put."""
+        self.watch = Watch(kubernetes, containers.pods, self._hear_of_pod) if kubernetes else None
         self.failures: dict[str, int] = dict.fromkeys(self._places, 0)
         """Times that a runtime was there and failed us."""
         containers.seek = self._seek
@@ -75,6 +83,7 @@ class Inquirer(Actor):
         """Until `stop`."""
         always = [self._task(self._stopping.wait(), "stop")]
         always += [self._task(self._find_users(self._users), "users")] if self._users else []
+        always += [self._task(self.watch.run(), "kubernetes")] if self.watch else []
         self._asking = {name: self._task(self._keep_asking(name, place), name) for name, place in self._places.items()}
         try:
             while not self._stopping.is_set():
@@ -139,10 +148,13 @@ class Inquirer(Actor):
             await asyncio.gather(*parts, return_exceptions=True)
             await runtime.close()
             self._telling.pop(name, None)
+            self._heard.pop(name, None)
             self._tell_of()
 
     async def _listen(self, name: str, runtime: Runtime, realm: bytes) -> None:
         shelf = self._containers.shelf(name, realm)
+        if not realm:
+            self._heard[name] = shelf, runtime
         there: set[Key] | None = set()
         async with aclosing(runtime.containers()) as told:
             async for news in told:
@@ -167,9 +179,19 @@ class Inquirer(Actor):
                     there.add(key)
 
     async def _learn(self, shelf: Shelf, key: Key, facts: Facts, runtime: Runtime) -> None:
+        facts = facts if shelf.realm else self._containers.in_pod(facts)
         news = shelf.learn(key, facts)
         await self._place(shelf, key, facts, runtime)
         if news:
+            await self._tell(shelf, key, facts, LEARNED, runtime)
+
+    async def _hear_of_pod(self, pod: Facts) -> None:
+        """The API server tells something else of a pod: so its containers are something else."""
+        learned: list[tuple[Shelf, Key, Facts, Runtime]] = []
+        for shelf, runtime in self._heard.values():
+            those = [(key, facts.in_pod(pod)) for key, facts in shelf.of_pod(pod.pod_uid)]
+            learned += [(shelf, key, facts, runtime) for key, facts in those if shelf.learn(key, facts)]
+        for shelf, key, facts, runtime in learned:  # after that, since it may have to wait
             await self._tell(shelf, key, facts, LEARNED, runtime)
 
     async def _place(self, shelf: Shelf, key: Key, facts: Facts, runtime: Runtime) -> None:

@@ -20,8 +20,8 @@ class Room:
     bytes: int
 
 
-SYSTEM, USERS = Room(16_384, 64 << 20), Room(256, 256 << 10)
-"""For a runtime of the system's, and for one of a user's own. Those that ended go first, then those not asked for the longest."""
+SYSTEM, USERS, PODS = Room(16_384, 64 << 20), Room(256, 256 << 10), Room(4096, 16 << 20)
+"""For a runtime of the system's, one of a user's own, and the API server's pods. Those that ended go first, then those not asked for the longest."""
 ENDED_KEPT_S = 60.0
 """How much longer a container is remembered than its runtime does: what happened in it is told a moment later."""
 WAIT_S = 0.1
@@ -31,7 +31,7 @@ PATIENCE_S, _SHARE = 0.2, 0.1
 
 
 class Shelf:
-    """What one runtime told of its containers."""
+    """What one runtime told of its containers; or the API server of Kubernetes of pods, by uid."""
 
     def __init__(self, realm: bytes, told: Callable[[], None], room: Room | None = None) -> None:
         """`realm` is whose runtime it is, as containers have it; `told` is called when there is something new."""
@@ -82,6 +82,11 @@ class Shelf:
             return spaces.get(space) or spaces.get(b"")
         return next(iter(spaces.values())) if len(spaces) == 1 else None
 
+    def of_pod(self, uid: bytes) -> list[tuple[Key, Facts]]:
+        """Containers of a pod, but those that ended. It looks at all that there are: pods change seldom."""
+        those = [(Key(id, space), facts) for id, spaces in self._table.items() for space, facts in spaces.items() if facts.pod_uid == uid]
+        return [each for each in those if each[0] not in self._ended]
+
     def _longest_not_asked_for(self) -> Key:
         id, spaces = next(iter(self._table.items()))
         return Key(id, next(iter(spaces)))
@@ -103,10 +108,15 @@ class Containers:
 
     A runtime of the system's may tell of any container outside of what users have as their own, a user's only of those inside: a user can have
     anything listen and say.
+
+    Where the API server of Kubernetes tells of pods, it knows better than runtimes whose a pod is and which labels it has by now; what a container
+    is, runtimes alone tell.
     """
 
     def __init__(self) -> None:
         self._shelves: dict[str, Shelf] = {}
+        self.pods = Shelf(b"", lambda: None, PODS)
+        """What the API server tells of them, by uid."""
         self._of: dict[bytes, list[Shelf]] = {}
         self._news = asyncio.Event()
         self._patience_s, self._patience_of_s = {False: PATIENCE_S, True: PATIENCE_S}, time.monotonic()
@@ -124,7 +134,7 @@ class Containers:
     @property
     def changes(self) -> int:
         """Another number whenever another answer may be given than before."""
-        return self._changes + sum(shelf.changes for shelf in self._shelves.values())
+        return self._changes + self.pods.changes + sum(shelf.changes for shelf in self._shelves.values())
 
     @property
     def evictions(self) -> int:
@@ -165,6 +175,15 @@ class Containers:
         else:
             self.hits += 1
         return facts
+
+    def in_pod(self, facts: Facts) -> Facts:
+        """What a runtime of the system's says of a container, with what is known of its pod."""
+        pod = self.pods.find(facts.pod_uid, b"") if facts.pod_uid else None
+        return facts if pod is None else facts.in_pod(pod)
+
+    def of_pod(self, container: Container) -> Facts | None:
+        """What is known of the pod of a container of which no runtime told."""
+        return self.pods.find(container.pod_uid, b"") if container.pod_uid and not container.realm else None
 
     def _find(self, container: Container) -> Facts | None:
         for shelf in self._of.get(container.realm, ()):

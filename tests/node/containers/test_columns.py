@@ -54,3 +54,22 @@ def test_what_becomes_known_is_seen() -> None:
     nobody = contained.columns(HERE, [NOWHERE] * 3)
     assert rows(nobody) == [(b"", b"", b"")] * 4
     assert rows(contained.columns(HERE, inside))[1] == (b"b", b"two", b"complete")
+
+
+def test_of_a_pod_that_is_known_before_its_container_is() -> None:
+    """What the API server says of it is there, and the container is awaited all the same; outside of one, in the pod, too."""
+    containers = Containers()
+    containers.are_told_of({b"": {b"docker"}})
+    contained, inside = Contained(containers), [A, B, Container(pod_uid=b"pod")]
+    names = ("pod_name", "pod_namespace", "workload", "container_labels", "image", "identity")
+
+    def found() -> list[tuple[bytes, ...]]:
+        columns = contained.columns(HERE, inside)
+        return list(zip(*(columns[name].to_pylist() for name in names), strict=True))[:3]
+
+    assert found() == [(b"",) * 5 + (b"pending",), (b"",) * 5 + (b"pending",), (b"",) * 6]
+    containers.pods.learn(Key(b"pod"), Facts(pod_name=b"p", pod_namespace=b"n", pod_uid=b"pod", workload=b"Job/j", pod_labels=(b"a=1", b"b=2")))
+    told = b"p", b"n", b"Job/j", b"a=1\0b=2", b""
+    assert found() == [(*told, b"pending"), (b"",) * 5 + (b"pending",), (*told, b"")]
+    containers.shelf("s").learn(Key(b"a"), containers.in_pod(Facts(image=b"i", pod_uid=b"pod", labels=(b"a=own",))))
+    assert found()[0] == (b"p", b"n", b"Job/j", b"a=own\0b=2", b"i", b"complete")

@@ -209,3 +209,32 @@ async def test_users_cannot_use_up_what_others_may_wait() -> None:
     assert not waiting.done()
     table.shelf("s").learn(Key(b"a"), Facts())
     await asyncio.wait_for(waiting, 5)
+
+
+def test_what_the_api_server_says_of_pods() -> None:
+    """It knows better whose a pod is and which labels it has; the rest is what runtimes say. A container's own labels count."""
+    table = Containers()
+    labels = b"app=new", b"own=pod", b"tier=front"
+    pod = Facts(pod_name=b"web-1", pod_namespace=b"shop", pod_uid=b"u", workload=b"ReplicaSet/web", pod_labels=labels)
+    runtimes = Facts(name=b"till", image=b"i", labels=(b"own=1",), pod_uid=b"u", workload=b"Job/x", pod_labels=(b"app=old", b"gone=1"))
+    assert table.in_pod(runtimes) == runtimes
+    before = table.changes
+    table.pods.learn(Key(b"u"), pod)
+    assert table.changes != before
+    merged = table.in_pod(runtimes)
+    assert (merged.name, merged.image, merged.pod_name, merged.workload) == (b"till", b"i", b"web-1", b"ReplicaSet/web")
+    assert merged.all_labels == (b"app=new", b"own=1", b"tier=front")
+    assert table.in_pod(merged) == merged
+    assert table.in_pod(Facts(pod_uid=b"other")) == Facts(pod_uid=b"other")
+    assert table.of_pod(Container(b"x", b"containerd", b"u")) == pod
+    assert table.of_pod(Container(b"x", b"containerd", b"u", realm=b"1000")) is None, "a user can make a cgroup of this name"
+    assert table.of_pod(Container(b"x", b"containerd")) is None
+    assert len(table) == 0
+
+
+def test_containers_of_a_pod() -> None:
+    told = shelf()
+    for number, uid in enumerate((b"u", b"v", b"u", b"u")):
+        told.learn(Key(b"%d" % number), Facts(pod_uid=uid))
+    told.end(Key(b"2"))
+    assert [key.id for key, _ in told.of_pod(b"u")] == [b"0", b"3"]
