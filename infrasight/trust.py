@@ -82,7 +82,7 @@ def _in_cluster() -> str:
 
 def _is_encrypted(url: str) -> bool:
     """Whether what goes to this address is; SettingsError for one that cannot be talked to, or must not."""
-    from infrasight.wire.server import is_loopback
+    from infrasight.wire.tls import is_loopback
 
     try:
         parts = urlsplit(url)
