@@ -24,6 +24,7 @@ from infrasight.node.redaction.redactor import Redactor
 from infrasight.node.rehearsal import rehearse
 from infrasight.node.settings import Settings
 from infrasight.schema import PROBES
+from infrasight.schema.arrow import without_pandas
 from infrasight.settings import parse
 
 log = logging.getLogger("infrasight.node")
@@ -118,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a node; the exit status."""
     settings = parse(Settings, argv, prog="python -m infrasight.node", description="Trace this machine and ship what is seen.")
     frugal_allocation()
+    without_pandas()
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

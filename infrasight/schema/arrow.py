@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from functools import cache
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import pyarrow as pa
 
@@ -31,3 +36,26 @@ TYPES: dict[Type, pa.DataType] = {
 def arrow_schema(kind: str) -> pa.Schema:
     """The schema of a batch of `kind`; its columns in the order of the declaration, none nullable. KeyError for an unknown kind."""
     return pa.schema([pa.field(column.name, TYPES[column.type], nullable=False) for column in KINDS[kind].columns])
+
+
+class _Hidden(MetaPathFinder):
+    """A package that is not found."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname == self._name:
+            raise ModuleNotFoundError(f"{fullname} is not to be found", name=fullname)
+        return None
+
+
+def without_pandas() -> None:
+    """Have pyarrow believe that there is no pandas, for as long as this process lives. It looks for it once, when it makes its first array, and what it
+    finds it imports: 50 MB, and half a second. Who imports pandas themselves has it all the same."""
+    hidden = _Hidden("pandas")
+    sys.meta_path.insert(0, hidden)
+    try:
+        pa.array([0])
+    finally:
+        sys.meta_path.remove(hidden)

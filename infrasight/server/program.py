@@ -16,6 +16,7 @@ import uvloop
 from infrasight.actors import Supervisor, on_stop_signals, take_precedence
 from infrasight.errors import CannotListen, InfraSightError
 from infrasight.metrics import serve as serve_metrics
+from infrasight.schema.arrow import without_pandas
 from infrasight.server.access import admission
 from infrasight.server.graph import Server
 from infrasight.server.measures import samples
@@ -109,6 +110,7 @@ async def _until_signalled(settings: Settings) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """The program: 0 after a clean stop, 1 with one line when the server cannot run, 2 for bad options."""
     settings = parse(Settings, argv, prog=PROG, description="Takes events from nodes, stores them and answers questions about them.")
+    without_pandas()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -44,6 +44,8 @@ def _round(directory: Path, figures: Figures, nodes: int = NODES, seconds: float
             if done.returncode:
                 raise TracerFailed(f"fleet: {done.stderr[-300:]}")
             told = json.loads(done.stdout)
+            if told["refused"]:
+                raise TracerFailed(f"fleet: refused: {told['refused']}")
             for kind, rows in told["by_kind"].items():
                 sent, found = f"{rows},{told['batches_by_kind'][kind]}", _ask(port, f"SELECT count(), uniqExact(batch) FROM {kind}")
                 if found != sent:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import time
@@ -65,6 +66,8 @@ class Told:
     late_s: float = 0.0
     """The longest that a batch had to wait for its turn to be sent."""
     refused: list[str] = field(default_factory=list)
+    retries: int = 0
+    """How often the server asked for a batch again."""
     connections: int = 0
 
     def percentile(self, share: float) -> float:
@@ -75,7 +78,7 @@ class Told:
     def as_dict(self) -> dict[str, object]:
         times = {f"ack_p{share:g}_s": self.percentile(share / 100) for share in (50, 99, 100)}
         sums = {"batches": sum(self.batches.values()), "rows": sum(self.rows.values())}
-        return {**sums, **times, "late_s": self.late_s, "connections": self.connections, "refused": self.refused[:5]}
+        return {**sums, **times, "late_s": self.late_s, "connections": self.connections, "retries": self.retries, "refused": self.refused[:5]}
 
 
 @dataclass
@@ -127,28 +130,34 @@ class SimulatedNode:
             await shipment.send(batch)
         step_s = self.rhythm_s / len(self.rates)
         due_s = time.monotonic() + random.uniform(0, self.rhythm_s)
-        while due_s < until_s and not self._stopped:
-            for kind, rows in self.rates.items():
-                await asyncio.sleep(due_s - time.monotonic())
-                if (now := time.monotonic()) >= until_s or self._stopped:
-                    break
-                self.told.late_s = max(self.told.late_s, now - due_s)
-                self.seq += 1
-                batch = Batch(seq=self.seq, kind=kind, rows=rows, arrow=self.payloads[kind], oldest_unix_ns=time.time_ns(), fresh=True)
-                self.unacked[self.seq] = batch, now
-                self.sent.setdefault(kind, []).append(self.seq)
-                self.told.batches[kind] += 1
-                self.told.rows[kind] += rows
-                await shipment.send(batch)
-                due_s += step_s
+        for kind, rows in itertools.cycle(self.rates.items()):
+            await asyncio.sleep(due_s - time.monotonic())
+            if (now := time.monotonic()) >= until_s or self._stopped:
+                break
+            self.told.late_s = max(self.told.late_s, now - due_s)
+            self.seq += 1
+            batch = Batch(seq=self.seq, kind=kind, rows=rows, arrow=self.payloads[kind], oldest_unix_ns=time.time_ns(), fresh=True)
+            self.unacked[self.seq] = batch, now
+            self.sent.setdefault(kind, []).append(self.seq)
+            self.told.batches[kind] += 1
+            self.told.rows[kind] += rows
+            await shipment.send(batch)
+            due_s += step_s
         self.ended = True
         await shipment.end()
 
     async def _acks(self, shipment: Shipment) -> None:
         async for ack in shipment:
-            sent = self.unacked.pop(ack.seq, None)
+            sent = self.unacked.get(ack.seq)
             if sent is None:
                 continue
+            if ack.verdict is AckVerdict.RETRY:
+                self.told.retries += 1
+                await asyncio.sleep(ack.retry_after_ms / 1000)
+                sent[0].fresh = False
+                await shipment.send(sent[0])
+                continue
+            del self.unacked[ack.seq]
             self.told.acks_s.append(time.monotonic() - sent[1])
             if ack.verdict is not AckVerdict.OK:
                 self.told.refused.append(ack.reason)
