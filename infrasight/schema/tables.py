@@ -14,6 +14,8 @@ from infrasight.schema.rollups import GRAINS, ROLLUPS, Rollup
 DEDUPLICATION_WINDOW = 10_000
 """Tokens that a table remembers."""
 _BY_STORED = ("stored_range", f"{STORED} TYPE minmax GRANULARITY 1")
+_LOOKED_UP = ("path", "process_id")
+"""Columns that people ask for one rare value of; which others are not worth an index, and what these are, was measured (docs/STORE.md)."""
 OWN_DAYS: dict[str, int] = {"alerts": 365}
 """Tables that are kept longer than events, and for how many days at least."""
 
@@ -86,7 +88,10 @@ def comment(version: int) -> str:
 def table_of(kind: Kind) -> Table:
     """Sorted by time within a node; a partition is a day."""
     columns = tuple(each for column in kind.columns for each in table_columns(column))
-    return Table(kind.name, (*columns, *own_columns()), "(node, ts)", kind.doc, indexes=(_BY_STORED,), keep_days=OWN_DAYS.get(kind.name, 0))
+    sought = [name for name in _LOOKED_UP if any(column.name == name for column in kind.columns)]
+    looked_up = ((f"{name}_is", f"{name} TYPE bloom_filter(0.01) GRANULARITY 1") for name in sought)
+    indexes, keep_days = (_BY_STORED, *looked_up), OWN_DAYS.get(kind.name, 0)
+    return Table(kind.name, (*columns, *own_columns()), "(node, ts)", kind.doc, indexes=indexes, keep_days=keep_days)
 
 
 def _rollup_tables(rollup: Rollup) -> list[Table]:

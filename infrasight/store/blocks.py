@@ -38,6 +38,8 @@ _KEYS_VERSION = 1
 """SerializationLowCardinality::KeysSerializationVersion: SharedDictionariesWithAdditionalKeys."""
 _KEYS_HERE = 1 << 9 | 1 << 10
 """Its IndexesSerializationType: HasAdditionalKeysBit, NeedUpdateDictionary; the lowest byte says how wide an index is."""
+_FEW = 128
+"""Entries of a dictionary."""
 _INDEXES: tuple[type[np.unsignedinteger], ...] = (np.uint8, np.uint16, np.uint32)
 
 
@@ -85,7 +87,14 @@ def _low_cardinality(values: pa.DictionaryArray) -> list[Bytes]:
     width = 0 if len(values.dictionary) <= 1 << 8 else 1 if len(values.dictionary) <= 1 << 16 else 2
     indexes = np.frombuffer(_numbers(values.indices), np.int32).astype(_INDEXES[width])
     head = _u64(_KEYS_VERSION) + _u64(_KEYS_HERE | width) + _u64(len(values.dictionary))
-    return [head, _content(_prefixed(values.dictionary)), _u64(len(values)), _view(indexes)]
+    return [head, _entries(values.dictionary), _u64(len(values)), _view(indexes)]
+
+
+def _entries(values: pa.BinaryArray) -> Bytes:
+    """What `_prefixed` makes of them; a few are written one by one, which costs less than calling for all."""
+    if len(values) > _FEW:
+        return _content(_prefixed(values))
+    return b"".join([_varint(len(value)) + value for value in values.to_pylist()])
 
 
 def _repeated(values: pa.DictionaryArray, name: str) -> pa.Array:

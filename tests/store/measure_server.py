@@ -47,8 +47,8 @@ def ours(server: ClickHouse, rows: int = ROWS, times: int = 5, compression: str 
 def plain_asynch(server: ClickHouse, rows: int = ROWS, times: int = 3, compression: str | bool = "lz4") -> tuple[float, float]:
     """asynch's own `execute` with columns, its faster way. Making Python values of the columns is not counted."""
     batch = events(rows, 1)
-    batch = batch.set_column(0, "ts", batch.column("ts").cast(pa.int64()))
-    columns = [column.to_pylist() for column in samples.as_stored("open", batch, 1).columns]
+    stored = samples.as_stored("open", batch, 1).columns
+    columns = [(column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist() for column in stored]
     protocol = Protocol(host="127.0.0.1", port=server.native, compression=compression, settings={"strings_as_bytes": True})
     with asyncio.Runner() as runner:
         insert = lambda: runner.run(protocol.execute(batches.native_statement("open"), columns, columnar=True))  # noqa: E731 - it is one call

@@ -102,7 +102,7 @@ def one(values: pa.Array, type: str) -> list[blocks.Bytes]:
 
 
 @pytest.mark.parametrize("type", ["LowCardinality(String)", "String"])
-@pytest.mark.parametrize("entries", [1, 255, 256, 257, 65535, 65536, 65537])
+@pytest.mark.parametrize("entries", [1, 128, 129, 255, 256, 257, 65535, 65536, 65537])
 def test_dictionaries_of_any_size(session: Session, tmp_path: Path, type: str, entries: int) -> None:
     indices = np.concatenate([np.arange(entries), np.arange(entries)[::-1]]).astype(np.int32)
     values = pa.DictionaryArray.from_arrays(pa.array(indices), pa.array([b"%d" % i for i in range(entries)], pa.binary()))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from infrasight.errors import StoreIncompatible
@@ -67,6 +69,14 @@ async def incompatible(path: Path, says: str) -> None:
     with pytest.raises(StoreIncompatible, match=says):
         await store.open()
     await store.close()
+
+
+@pytest.mark.parametrize("column", ["path", "process_id"])
+async def test_what_is_rare_is_found_without_reading_all(store: Store, column: str) -> None:
+    rare = samples.batch("open", 1, **{column: b"rare" if column == "path" else 7}, node=b"n", ts=samples.START_NS + 2)
+    await store.insert("open", pa.concat_batches([samples.batch("open", 30_000, node=b"n"), rare]), "a")
+    said = await ask(store, f"EXPLAIN indexes = 1 SELECT count() FROM open WHERE {column} = {'7' if column == 'process_id' else repr('rare')}")
+    assert re.search(rf"Name: {column}_is.*?Granules: 1/[4-9]", said, re.DOTALL), said
 
 
 async def test_a_column_of_another_type_is_refused(tmp_path: Path) -> None:
