@@ -7,6 +7,16 @@
 
 enum { FORK = 1, EXEC = 2, EXIT = 3, CWD = 4, CGROUP = 5, CGROUP_GONE = 6 };
 
+/*
+ * The mount namespace of a task, by its inode number and above that its own: as soon as a namespace is no more another gets its inode number, and one
+ * container after the other has the same.
+ */
+static __always_inline u64 mount_namespace(u64 task)
+{
+    u64 proxy = READ(u64, task, TASK_NSPROXY), namespace = proxy ? READ(u64, proxy, NSPROXY_MNT_NS) : 0;
+    return namespace ? READ(u64, namespace, MNT_NS_NUMBER) << 32 | READ(u32, namespace, MNT_NS_INUM) : 0;
+}
+
 /* Room for a record of `task` and its fields; nothing leads to a file yet. */
 static __always_inline struct process *process_compose(u64 task, u32 action)
 {
@@ -21,8 +31,7 @@ static __always_inline struct process *process_compose(u64 task, u32 action)
     record->latency_ns = 0;
     record->action = action;
     record->status = 0;
-    u64 namespaces = READ(u64, task, TASK_NSPROXY);
-    record->mount_ns = namespaces ? READ(u32, READ(u64, namespaces, NSPROXY_MNT_NS), MNT_NS_INUM) : 0;
+    record->mount_ns = mount_namespace(task);
     record->parent_start_ns = READ(u64, parent_leader, TASK_START_BOOTTIME);
     bpf_probe_read_kernel(record->parent_comm, sizeof(record->parent_comm), (void *)(parent_leader + TASK_COMM));
     record->file_len = record->cwd_len = record->cut = 0;
@@ -30,13 +39,13 @@ static __always_inline struct process *process_compose(u64 task, u32 action)
 }
 
 /* Mount namespaces in which a program has been executed. */
-BPF_TABLE("lru_hash", u32, u8, process_mount_namespaces, MOUNT_NAMESPACES_REMEMBERED);
+BPF_TABLE("lru_hash", u64, u8, process_mount_namespaces, MOUNT_NAMESPACES_REMEMBERED);
 
 /*
  * A program that is executed in a mount namespace for the first time wakes up the reader: who is in there is called by files that can be read as long as
  * somebody is.
  */
-static __always_inline u64 exec_wakeup(u32 mount_ns)
+static __always_inline u64 exec_wakeup(u64 mount_ns)
 {
     u8 met = 1;
     if (process_mount_namespaces.lookup(&mount_ns))

@@ -69,6 +69,17 @@ def test_a_root_of_its_own_and_ids_of_its_own(system: System, tmp_path: Path) ->
     )
 
 
+def test_one_after_the_other(system: System, tmp_path: Path) -> None:
+    """The kernel gives inode numbers of namespaces that are no more to others: nobody is called what somebody was called who is gone."""
+    roots = {name: root(tmp_path / name, f"{name}:x:0:0::/:\n".encode(), b"bridge:x:0:\n") for name in ("captain", "pilot")}
+    marks = {mark: name for name in roots for mark in marked(4)}
+    for mark in sorted(marks, key=lambda mark: mark[-1]):
+        subprocess.run(command(roots[marks[mark]], f"/bin/busybox sleep 0.3; exec /bin/true {mark}"), check=True)
+    called = {mark: user for mark, _, user, _ in who(system, list(marks))}
+    assert {mark: user for mark, user in called.items() if user not in (marks[mark], "root", "0")} == {}
+    assert [mark for mark, user in called.items() if user == marks[mark]]
+
+
 def test_one_that_was_there_before(tmp_path: Path) -> None:
     there = root(tmp_path / "root", b"captain:x:0:0::/:\n", b"bridge:x:0:\n")
     mark, first = marked(2)

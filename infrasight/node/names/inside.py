@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from infrasight.node.names.users import parsed
+from infrasight.schema.events.process import MOUNT_NS_INODE
 
 FILE_BYTES_MAX = 256 << 10
 """Of a file that are read; the rest is not."""
@@ -95,8 +96,8 @@ def _name(number: int, mapped: Mapped, names: Mapping[int, bytes]) -> bytes:
 
 
 def look(pid: int, namespace: int, before: Inside | None = None) -> Inside:
-    """What a process finds in its mount namespace, which has to be the one of this inode number. Files that have not changed since `before` are not
-    read again. OSError when the process is gone or elsewhere. May block for as long as a file system there does."""
+    """What a process finds in its mount namespace, which has to be this one (`mount_ns` of `infrasight.schema.events.process`). Files that have not
+    changed since `before` are not read again. OSError when the process is gone or elsewhere. May block for as long as a file system there does."""
     with _opened(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY) as process:
         _check(process, namespace)
         with _opened("root", os.O_PATH | os.O_DIRECTORY, process) as root:
@@ -108,7 +109,7 @@ def look(pid: int, namespace: int, before: Inside | None = None) -> Inside:
 
 
 def _check(process: int, namespace: int) -> None:
-    if os.stat("ns/mnt", dir_fd=process).st_ino != namespace:
+    if os.stat("ns/mnt", dir_fd=process).st_ino != namespace & MOUNT_NS_INODE:
         raise ProcessLookupError(errno.ESRCH, "it is in another namespace")
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from infrasight.kernel import Records
 from infrasight.node.names.inside import Inside, look
-from infrasight.schema.events.process import EXEC
+from infrasight.schema.events.process import EXEC, MOUNT_NS_INODE
 
 NAMESPACES_MAX = 1024
 """Namespaces remembered at most; those not asked for the longest go first."""
@@ -53,12 +53,15 @@ class _Known:
 
 
 class Namespaces:
-    """Keyed by the inode number of the mount namespace. On one event loop."""
+    """Keyed by `mount_ns` (`infrasight.schema.events.process`). Of one that was found in /proc the inode number alone is known, which is given again
+    and again: it is taken to be the next of that number that the kernel tells of. On one event loop."""
 
     def __init__(self, *, look: Look = look, clock: Callable[[], float] = time.monotonic, most: int = NAMESPACES_MAX, names: int = NAMES_MAX) -> None:
         self._look, self._clock, self._most, self._names_most = look, clock, most, names
         self._own, self._root = 0, (0, 0)
         self._table: OrderedDict[int, _Known] = OrderedDict()
+        self._told: dict[int, int] = {}
+        """By inode number, the last that was told of."""
         self._waiting: OrderedDict[int, None] = OrderedDict()
         self._awaited: set[int] = set()
         self._news = asyncio.Event()
@@ -77,7 +80,7 @@ class Namespaces:
         return len(self._table)
 
     def is_own(self, namespace: int, root: tuple[int, int]) -> None:
-        """This is the node's own, which is not looked into, and its root: device, inode."""
+        """The inode number of the node's own, which is not looked into, and its root: device, inode."""
         self._own, self._root = namespace, root
 
     def meet(self, life: Records) -> None:
@@ -92,7 +95,7 @@ class Namespaces:
                     self._awaited.add(namespace)
 
     def _executed(self, life: Records) -> list[tuple[int, int]]:
-        rows = (life["action"] == EXEC) & (life["mount_ns"] != 0) & (life["mount_ns"] != self._own)
+        rows = (life["action"] == EXEC) & (life["mount_ns"] != 0) & (life["mount_ns"] & MOUNT_NS_INODE != self._own)
         return list(zip(life["mount_ns"][rows].tolist(), life["pid"][rows].tolist(), strict=True)) if rows.any() else []
 
     def find(self, namespace: int, pid: int) -> Inside | None:
@@ -129,7 +132,15 @@ class Namespaces:
             self._awaited.add(namespace)
         await self.wait(within_s)
 
+    def _get(self, namespace: int) -> _Known | None:
+        return self._table.get(self._told.get(namespace, namespace))
+
     def _known(self, namespace: int) -> _Known:
+        namespace, inode = self._told.get(namespace, namespace), namespace & MOUNT_NS_INODE
+        if namespace != inode:
+            self._told[inode] = namespace
+        if namespace != inode and inode in self._table:
+            self._table[namespace] = self._table.pop(inode)
         known = self._table.get(namespace)
         if known is None:
             known = self._table[namespace] = _Known(self._clock())
@@ -154,7 +165,7 @@ class Namespaces:
         """Have as many looked into as may be at once; never one twice at the same time."""
         loop = asyncio.get_running_loop()
         for namespace in list(self._waiting):
-            known = self._table.get(namespace)
+            known = self._get(namespace)
             if self.looking >= AT_ONCE:
                 return
             if known is not None and known.looking:
@@ -183,7 +194,7 @@ class Namespaces:
     def _looked(self, namespace: int, found: Inside | None) -> None:
         self.looking -= 1
         self.failures += found is None
-        known = self._table.get(namespace)
+        known = self._get(namespace)
         if known is not None:
             known.looking = False
             if found is not None:

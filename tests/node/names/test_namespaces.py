@@ -208,3 +208,47 @@ async def test_those_that_there_are_at_the_start(looks: Looks) -> None:
     looks.found = {7: named(), 8: named(b"other")}
     await names.prime({2: 7, 3: 8, 4: 9})
     assert [names.find(namespace, 0) is not None for namespace in (2, 3, 4)] == [True, True, False]
+
+
+AGAIN = 1 << 32
+"""The next that has the same inode number."""
+
+
+async def test_one_that_has_the_inode_number_of_another(looks: Looks) -> None:
+    """As one container has after the other: it is another. That is so of the node's own, too."""
+    names = table(looks)
+    looks.found = {7: named(b"web"), 8: named(b"db", (6, 6))}
+    names.meet(executed((7, AGAIN + 2)))
+    await names.wait(20)
+    names.meet(executed((8, 2 * AGAIN + 2), (9, AGAIN + OWN)))
+    await names.wait(20)
+    found = [names.find(number * AGAIN + 2, 0) for number in (1, 2)]
+    assert [each and each.user(33) for each in found] == [b"web", b"db"]
+    assert [namespace for _, namespace in looks.asked] == [AGAIN + 2, 2 * AGAIN + 2]
+
+
+async def test_one_that_was_found_is_the_next_of_its_inode_number(looks: Looks) -> None:
+    """In /proc there is no more to be known of it: who was found there is in that one from then on, and the next of the number is another again."""
+    names = table(looks)
+    looks.found = {7: named(b"web"), 8: named(b"db", (6, 6))}
+    await names.prime({2: 7})
+    names.meet(executed((6, AGAIN + 2)))
+    await names.wait(20)
+    found = [names.find(namespace, 7) for namespace in (2, AGAIN + 2)]
+    assert [each and each.user(33) for each in found] == [b"web", b"web"]
+    assert (looks.asked, len(names)) == ([(7, 2)], 1)
+    names.meet(executed((8, 2 * AGAIN + 2)))
+    await names.wait(20)
+    another = names.find(2 * AGAIN + 2, 8)
+    assert another is not None
+    assert another.user(33) == b"db"
+
+
+async def test_one_that_is_told_of_while_it_is_looked_into(looks: Looks) -> None:
+    names = table(looks)
+    looks.found, looks.hanging = {7: named()}, {2}
+    await names.prime({2: 7}, 0.01)
+    assert names.find(AGAIN + 2, 6) is None
+    looks.over.set()
+    await until(lambda: names.find(AGAIN + 2, 6) is not None)
+    assert not names.looking
