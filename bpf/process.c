@@ -38,19 +38,21 @@ static __always_inline struct process *process_compose(u64 task, u32 action)
     return record;
 }
 
-/* Mount namespaces in which a program has been executed. */
+/* Mount namespaces, and how often somebody was met there before a program was executed; after that they are settled. */
 BPF_TABLE("lru_hash", u64, u8, process_mount_namespaces, MOUNT_NAMESPACES_REMEMBERED);
+#define SETTLED 16
 
 /*
- * A program that is executed in a mount namespace for the first time wakes up the reader: who is in there is called by files that can be read as long as
- * somebody is.
+ * A program that is executed in a mount namespace for the first time wakes up the reader, as does, a few times, who comes to other directories there before:
+ * who is in there is called by files that can be read as long as somebody is, and a runtime has come to the container's root some time before that program.
  */
-static __always_inline u64 exec_wakeup(u64 mount_ns)
+static __always_inline u64 namespace_wakeup(u64 mount_ns, u32 action)
 {
-    u8 met = 1;
-    if (process_mount_namespaces.lookup(&mount_ns))
+    u8 *known = process_mount_namespaces.lookup(&mount_ns), times = known ? *known : 0;
+    if (times >= SETTLED)
         return process_wakeup();
-    process_mount_namespaces.update(&mount_ns, &met);
+    times = action == EXEC ? SETTLED : times + 1;
+    process_mount_namespaces.update(&mount_ns, &times);
     return BPF_RB_FORCE_WAKEUP;
 }
 
@@ -65,7 +67,7 @@ static __always_inline bool process_tell(u32 action, struct place file, struct p
         record->cut |= 1;
     if (!walk(record->cwd, sizeof(record->cwd), &record->cwd_len, cwd, PROCESS_STEPS))
         record->cut |= 2;
-    process_ring.ringbuf_submit(record, action == EXEC ? exec_wakeup(record->mount_ns) : process_wakeup());
+    process_ring.ringbuf_submit(record, namespace_wakeup(record->mount_ns, action));
     return true;
 }
 

@@ -27,6 +27,8 @@ NAME_BYTES_MAX = 64
 """Of a name that are kept."""
 _MAP_BYTES_MAX = 1 << 16
 """Of a uid_map, which has 340 lines at most."""
+_STAT_BYTES_MAX = 4096
+"""Of /proc/PID/stat, which has fifty numbers and a name."""
 _OPENAT2 = 437
 """The same on every architecture."""
 _IN_ROOT, _NO_MAGICLINKS = 0x10, 0x02
@@ -42,6 +44,8 @@ Mapped = tuple[tuple[int, int, int], ...]
 
 SAME: Mapped = ((0, 0, 2**32 - 1),)
 """Where there is no other user namespace."""
+UNKNOWN = 0, 0
+"""In place of a root."""
 
 
 class _How(ctypes.Structure):
@@ -70,6 +74,8 @@ class Inside:
     groups: File
     uids: Mapped
     gids: Mapped
+    above: tuple[int, int] = field(default=UNKNOWN, compare=False)
+    """Where the parent of that process has its root, where that is known."""
 
     @property
     def weight(self) -> int:
@@ -105,7 +111,18 @@ def look(pid: int, namespace: int, before: Inside | None = None) -> Inside:
             found = os.fstat(root)
             users = _file(root, b"etc/passwd", before.users if before else File())
             groups = _file(root, b"etc/group", before.groups if before else File())
-        return Inside((found.st_dev, found.st_ino), users, groups, _map(process, "uid_map"), _map(process, "gid_map"))
+        return Inside((found.st_dev, found.st_ino), users, groups, _map(process, "uid_map"), _map(process, "gid_map"), _above(process))
+
+
+def _above(process: int) -> tuple[int, int]:
+    """Where its parent has its root."""
+    try:
+        with _opened("stat", os.O_RDONLY, process) as file:
+            parent = int(os.read(file, _STAT_BYTES_MAX).rpartition(b")")[2].split()[1])
+        found = os.stat(f"/proc/{parent}/root")
+    except (OSError, ValueError, IndexError):
+        return UNKNOWN
+    return found.st_dev, found.st_ino
 
 
 def _check(process: int, namespace: int) -> None:

@@ -1,7 +1,7 @@
 """The table of mount namespaces: what users and groups are called in each but the node's own.
 
-It is asked on the event loop and answers from memory. Files are looked at in threads: when a program is first executed in a namespace, when a process
-in one that is not known does something, and again from time to time.
+It is asked on the event loop and answers from memory. Files are looked at in threads: when somebody in a new namespace has come to a root of its own,
+when a program is first executed there, when a process in one that is not known does something, and again from time to time.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from infrasight.kernel import Records
-from infrasight.node.names.inside import Inside, look
-from infrasight.schema.events.process import EXEC, MOUNT_NS_INODE
+from infrasight.node.names.inside import UNKNOWN, Inside, look
+from infrasight.schema.events.process import CWD, EXEC, MOUNT_NS_INODE
 
 NAMESPACES_MAX = 1024
 """Namespaces remembered at most; those not asked for the longest go first."""
@@ -40,6 +40,7 @@ _SHARE = 0.1
 Look = Callable[[int, int, Inside | None], Inside]
 
 
+
 @dataclass(slots=True)
 class _Known:
     met_s: float
@@ -48,6 +49,8 @@ class _Known:
     looked_s: float = -CHECK_EVERY_S
     """When it was last asked to be looked into."""
     looking: bool = False
+    executed: bool = False
+    """Whether a program has been."""
     pids: list[int] = field(default_factory=list)
     """To be tried, the latest last."""
 
@@ -84,18 +87,23 @@ class Namespaces:
         self._own, self._root = namespace, root
 
     def meet(self, life: Records) -> None:
-        """`process` records (n,): programs that are executed in namespaces. One whose root is the node's may have come to another since it was looked
-        into."""
-        for namespace, pid in self._executed(life):
+        """`process` records (n,): programs that are executed in namespaces, and who comes to other directories before that. One whose root is the
+        node's may have come to another since it was looked into."""
+        for namespace, pid in dict(self._in_others(life, CWD)).items():
             known = self._known(namespace)
+            if known.inside is None and not known.executed:
+                self._ask(namespace, known, pid)
+        for namespace, pid in self._in_others(life, EXEC):
+            known = self._known(namespace)
+            known.executed = True
             is_new = known.inside is None or known.inside.root == self._root
             if is_new or self._is_due(known):
                 self._ask(namespace, known, pid)
                 if is_new:
                     self._awaited.add(namespace)
 
-    def _executed(self, life: Records) -> list[tuple[int, int]]:
-        rows = (life["action"] == EXEC) & (life["mount_ns"] != 0) & (life["mount_ns"] & MOUNT_NS_INODE != self._own)
+    def _in_others(self, life: Records, action: int) -> list[tuple[int, int]]:
+        rows = (life["action"] == action) & (life["mount_ns"] != 0) & (life["mount_ns"] & MOUNT_NS_INODE != self._own)
         return list(zip(life["mount_ns"][rows].tolist(), life["pid"][rows].tolist(), strict=True)) if rows.any() else []
 
     def find(self, namespace: int, pid: int) -> Inside | None:
@@ -128,7 +136,9 @@ class Namespaces:
     async def prime(self, inside: Mapping[int, int], within_s: float = 1.0) -> None:
         """Look into those that there are: by namespace, a process in it."""
         for namespace, pid in inside.items():
-            self._ask(namespace, self._known(namespace), pid)
+            known = self._known(namespace)
+            known.executed = True
+            self._ask(namespace, known, pid)
             self._awaited.add(namespace)
         await self.wait(within_s)
 
@@ -175,28 +185,34 @@ class Namespaces:
                 continue
             known.looking, pids, known.pids = True, known.pids, []
             self.looking += 1
+            settled = known.executed or self._clock() - known.met_s >= SETTLED_S
             # Not a pool's: a thread that hangs in somebody's file system must not keep the node from ending.
-            threading.Thread(target=self._work, args=(loop, namespace, pids, known.inside), name="names", daemon=True).start()
+            threading.Thread(target=self._work, args=(loop, namespace, pids, known.inside, settled), name="names", daemon=True).start()
 
-    def _work(self, loop: asyncio.AbstractEventLoop, namespace: int, pids: list[int], before: Inside | None) -> None:
+    def _work(self, loop: asyncio.AbstractEventLoop, namespace: int, pids: list[int], before: Inside | None, settled: bool) -> None:
+        """Of one that is not settled only what is below a root of its own: who makes it is still at that of who has it made, at first."""
         found = None
         for pid in reversed(pids):
             try:
-                found = self._look(pid, namespace, before)
-                break
+                seen = self._look(pid, namespace, before)
+                if settled or (seen.above != UNKNOWN and seen.root not in (self._root, seen.above)):
+                    found = seen
+                    break
             except (OSError, ValueError):
                 continue  # it is gone
         try:
-            loop.call_soon_threadsafe(self._looked, namespace, found)
+            loop.call_soon_threadsafe(self._looked, namespace, found, settled)
         except RuntimeError:
             return  # the node has ended
 
-    def _looked(self, namespace: int, found: Inside | None) -> None:
+    def _looked(self, namespace: int, found: Inside | None, settled: bool) -> None:
         self.looking -= 1
-        self.failures += found is None
+        self.failures += settled and found is None
         known = self._get(namespace)
         if known is not None:
             known.looking = False
+            if not settled and found is None:
+                known.looked_s = -CHECK_EVERY_S
             if found is not None:
                 self.changes += found != known.inside
                 self.names += found.weight - (known.inside.weight if known.inside else 0)
