@@ -7,6 +7,12 @@
 
 enum { FORK = 1, EXEC = 2, EXIT = 3, CWD = 4, CGROUP = 5, CGROUP_GONE = 6 };
 
+#ifdef MNT_NS_NUMBER
+#define NUMBER_OF_MNT_NS(namespace) READ(u64, namespace, MNT_NS_NUMBER)
+#else
+#define NUMBER_OF_MNT_NS(namespace) 0ULL
+#endif
+
 /*
  * The mount namespace of a task, by its inode number and above that its own: as soon as a namespace is no more another gets its inode number, and one
  * container after the other has the same.
@@ -14,7 +20,7 @@ enum { FORK = 1, EXEC = 2, EXIT = 3, CWD = 4, CGROUP = 5, CGROUP_GONE = 6 };
 static __always_inline u64 mount_namespace(u64 task)
 {
     u64 proxy = READ(u64, task, TASK_NSPROXY), namespace = proxy ? READ(u64, proxy, NSPROXY_MNT_NS) : 0;
-    return namespace ? READ(u64, namespace, MNT_NS_NUMBER) << 32 | READ(u32, namespace, MNT_NS_INUM) : 0;
+    return namespace ? NUMBER_OF_MNT_NS(namespace) << 32 | READ(u32, namespace, MNT_NS_INUM) : 0;
 }
 
 /* Room for a record of `task` and its fields; nothing leads to a file yet. */
