@@ -7,6 +7,22 @@
 
 enum { FORK = 1, EXEC = 2, EXIT = 3, CWD = 4, CGROUP = 5, CGROUP_GONE = 6 };
 
+#ifdef MNT_NS_NUMBER
+#define NUMBER_OF_MNT_NS(namespace) READ(u64, namespace, MNT_NS_NUMBER)
+#else
+#define NUMBER_OF_MNT_NS(namespace) 0ULL
+#endif
+
+/*
+ * The mount namespace of a task, by its inode number and above that its own: as soon as a namespace is no more another gets its inode number, and one
+ * container after the other has the same.
+ */
+static __always_inline u64 mount_namespace(u64 task)
+{
+    u64 proxy = READ(u64, task, TASK_NSPROXY), namespace = proxy ? READ(u64, proxy, NSPROXY_MNT_NS) : 0;
+    return namespace ? NUMBER_OF_MNT_NS(namespace) << 32 | READ(u32, namespace, MNT_NS_INUM) : 0;
+}
+
 /* Room for a record of `task` and its fields; nothing leads to a file yet. */
 static __always_inline struct process *process_compose(u64 task, u32 action)
 {
@@ -21,27 +37,28 @@ static __always_inline struct process *process_compose(u64 task, u32 action)
     record->latency_ns = 0;
     record->action = action;
     record->status = 0;
-    u64 namespaces = READ(u64, task, TASK_NSPROXY);
-    record->mount_ns = namespaces ? READ(u32, READ(u64, namespaces, NSPROXY_MNT_NS), MNT_NS_INUM) : 0;
+    record->mount_ns = mount_namespace(task);
     record->parent_start_ns = READ(u64, parent_leader, TASK_START_BOOTTIME);
     bpf_probe_read_kernel(record->parent_comm, sizeof(record->parent_comm), (void *)(parent_leader + TASK_COMM));
     record->file_len = record->cwd_len = record->cut = 0;
     return record;
 }
 
-/* Mount namespaces in which a program has been executed. */
-BPF_TABLE("lru_hash", u32, u8, process_mount_namespaces, MOUNT_NAMESPACES_REMEMBERED);
+/* Mount namespaces, and how often somebody was met there before a program was executed; after that they are settled. */
+BPF_TABLE("lru_hash", u64, u8, process_mount_namespaces, MOUNT_NAMESPACES_REMEMBERED);
+#define SETTLED 16
 
 /*
- * A program that is executed in a mount namespace for the first time wakes up the reader: who is in there is called by files that can be read as long as
- * somebody is.
+ * A program that is executed in a mount namespace for the first time wakes up the reader, as does, a few times, who comes to other directories there before:
+ * who is in there is called by files that can be read as long as somebody is, and a runtime has come to the container's root some time before that program.
  */
-static __always_inline u64 exec_wakeup(u32 mount_ns)
+static __always_inline u64 namespace_wakeup(u64 mount_ns, u32 action)
 {
-    u8 met = 1;
-    if (process_mount_namespaces.lookup(&mount_ns))
+    u8 *known = process_mount_namespaces.lookup(&mount_ns), times = known ? *known : 0;
+    if (times >= SETTLED)
         return process_wakeup();
-    process_mount_namespaces.update(&mount_ns, &met);
+    times = action == EXEC ? SETTLED : times + 1;
+    process_mount_namespaces.update(&mount_ns, &times);
     return BPF_RB_FORCE_WAKEUP;
 }
 
@@ -56,7 +73,7 @@ static __always_inline bool process_tell(u32 action, struct place file, struct p
         record->cut |= 1;
     if (!walk(record->cwd, sizeof(record->cwd), &record->cwd_len, cwd, PROCESS_STEPS))
         record->cut |= 2;
-    process_ring.ringbuf_submit(record, action == EXEC ? exec_wakeup(record->mount_ns) : process_wakeup());
+    process_ring.ringbuf_submit(record, namespace_wakeup(record->mount_ns, action));
     return true;
 }
 

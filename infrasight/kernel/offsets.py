@@ -186,10 +186,13 @@ def _pids(btf: Btf) -> dict[str, int]:
 
 
 def _namespace(btf: Btf) -> dict[str, int]:
-    """Where it is kept of what type a namespace is: in itself (since Linux 6.18), before in what it can do."""
+    """Where it is kept of what type a namespace is: in itself (since Linux 6.18), before in what it can do; and the number that no other mount
+    namespace has had, on kernels that give them one."""
+    numbers = (("mnt_namespace", member) for member in ("ns.ns_id", "seq"))  # since, and before Linux 6.18
+    found = next(({"MNT_NS_NUMBER": btf.offset(*number)} for number in numbers if btf.has(*number)), {})
     if btf.has("ns_common", "ns_type"):
-        return {"NAMESPACE_TYPE": btf.offset("ns_common", "ns_type")}
-    return {"NAMESPACE_OPS": btf.offset("ns_common", "ops"), "NAMESPACE_OPS_TYPE": btf.offset("proc_ns_operations", "type")}
+        return found | {"NAMESPACE_TYPE": btf.offset("ns_common", "ns_type")}
+    return found | {"NAMESPACE_OPS": btf.offset("ns_common", "ops"), "NAMESPACE_OPS_TYPE": btf.offset("proc_ns_operations", "type")}
 
 
 def _registers(btf: Btf, machine: str) -> dict[str, int]:

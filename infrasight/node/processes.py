@@ -18,7 +18,7 @@ import numpy as np
 from infrasight.kernel import Records
 from infrasight.node.identity import Identity
 from infrasight.node.paths import in_order
-from infrasight.schema.events.process import CWD, EXEC, EXIT, FORK
+from infrasight.schema.events.process import CWD, EXEC, EXIT, FORK, MOUNT_NS_INODE
 
 ANCESTORS_MAX = 32
 """Ancestors kept of a process, nearest first; a chain of forks can be of any length."""
@@ -51,8 +51,8 @@ class Process:
     known: bool = True
     """Whether its parent is. False: its fork was lost, and it has not been found in /proc."""
     mount_ns: int = 0
-    """Inode number of its mount namespace, as it was when it began, executed a program or came to another directory; 0 for the node's own, and where
-    that is not known."""
+    """Its mount namespace (`mount_ns` of `infrasight.schema.events.process`), as it was when it began, executed a program or came to another
+    directory; 0 for the node's own, and where that is not known."""
     line: tuple[bytes, bytes] = (b"", b"")
     """A name it had, and the lineage of those that it forked then: one for all of them."""
 
@@ -220,7 +220,7 @@ class Processes:
 
     def _moved(self, process: Process, mount_ns: int, parent: Process | None) -> None:
         """It is in this mount namespace. The number is its parent's, where that is the same: there are many of few."""
-        if mount_ns == self._own_mount_ns:
+        if mount_ns & MOUNT_NS_INODE == self._own_mount_ns:
             mount_ns = 0
         process.mount_ns = parent.mount_ns if parent and parent.mount_ns == mount_ns else mount_ns
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infrasight.schema.events.process import EXEC, EXIT, FORK
+from infrasight.schema.events.process import EXEC, EXIT, FORK, MOUNT_NS_INODE
 from tests import workloads
 from tests.kernel.calls import me, start_ticks
 from tests.kernel.tap import Interval, Record, Tap, eventually
@@ -52,8 +52,19 @@ def test_mount_namespaces(tap: Tap) -> None:
         child.stdin.close()
     ours = os.stat("/proc/self/ns/mnt").st_ino
     assert theirs != ours
-    told = [(each["action"], each["mount_ns"]) for each in life(tap, child.pid) if each["action"] in (FORK, EXEC)]
+    told = [(each["action"], each["mount_ns"] & MOUNT_NS_INODE) for each in life(tap, child.pid) if each["action"] in (FORK, EXEC)]
     assert told == [(FORK, ours), (EXEC, ours), (EXEC, theirs)]
+
+
+def test_no_mount_namespace_is_taken_for_another(tap: Tap) -> None:
+    """Of one after the other, which have the same inode number."""
+    pids = []
+    for _ in range(3):
+        with subprocess.Popen(["unshare", "--mount", "/bin/true"]) as child:
+            pids.append(child.pid)
+    theirs = [[each["mount_ns"] for each in life(tap, pid) if each["action"] == EXEC][-1] for pid in pids]
+    assert len(set(theirs)) == len(pids)
+    assert all(each >> 32 for each in theirs)
 
 
 @pytest.mark.parametrize("code", [0, 1, 7, 255])

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from infrasight.node.names.users import parsed
+from infrasight.schema.events.process import MOUNT_NS_INODE
 
 FILE_BYTES_MAX = 256 << 10
 """Of a file that are read; the rest is not."""
@@ -26,6 +27,8 @@ NAME_BYTES_MAX = 64
 """Of a name that are kept."""
 _MAP_BYTES_MAX = 1 << 16
 """Of a uid_map, which has 340 lines at most."""
+_STAT_BYTES_MAX = 4096
+"""Of /proc/PID/stat, which has fifty numbers and a name."""
 _OPENAT2 = 437
 """The same on every architecture."""
 _IN_ROOT, _NO_MAGICLINKS = 0x10, 0x02
@@ -41,6 +44,8 @@ Mapped = tuple[tuple[int, int, int], ...]
 
 SAME: Mapped = ((0, 0, 2**32 - 1),)
 """Where there is no other user namespace."""
+UNKNOWN = 0, 0
+"""In place of a root."""
 
 
 class _How(ctypes.Structure):
@@ -69,6 +74,8 @@ class Inside:
     groups: File
     uids: Mapped
     gids: Mapped
+    above: tuple[int, int] = field(default=UNKNOWN, compare=False)
+    """Where the parent of that process has its root, where that is known."""
 
     @property
     def weight(self) -> int:
@@ -95,8 +102,8 @@ def _name(number: int, mapped: Mapped, names: Mapping[int, bytes]) -> bytes:
 
 
 def look(pid: int, namespace: int, before: Inside | None = None) -> Inside:
-    """What a process finds in its mount namespace, which has to be the one of this inode number. Files that have not changed since `before` are not
-    read again. OSError when the process is gone or elsewhere. May block for as long as a file system there does."""
+    """What a process finds in its mount namespace, which has to be this one (`mount_ns` of `infrasight.schema.events.process`). Files that have not
+    changed since `before` are not read again. OSError when the process is gone or elsewhere. May block for as long as a file system there does."""
     with _opened(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY) as process:
         _check(process, namespace)
         with _opened("root", os.O_PATH | os.O_DIRECTORY, process) as root:
@@ -104,11 +111,22 @@ def look(pid: int, namespace: int, before: Inside | None = None) -> Inside:
             found = os.fstat(root)
             users = _file(root, b"etc/passwd", before.users if before else File())
             groups = _file(root, b"etc/group", before.groups if before else File())
-        return Inside((found.st_dev, found.st_ino), users, groups, _map(process, "uid_map"), _map(process, "gid_map"))
+        return Inside((found.st_dev, found.st_ino), users, groups, _map(process, "uid_map"), _map(process, "gid_map"), _above(process))
+
+
+def _above(process: int) -> tuple[int, int]:
+    """Where its parent has its root."""
+    try:
+        with _opened("stat", os.O_RDONLY, process) as file:
+            parent = int(os.read(file, _STAT_BYTES_MAX).rpartition(b")")[2].split()[1])
+        found = os.stat(f"/proc/{parent}/root")
+    except (OSError, ValueError, IndexError):
+        return UNKNOWN
+    return found.st_dev, found.st_ino
 
 
 def _check(process: int, namespace: int) -> None:
-    if os.stat("ns/mnt", dir_fd=process).st_ino != namespace:
+    if os.stat("ns/mnt", dir_fd=process).st_ino != namespace & MOUNT_NS_INODE:
         raise ProcessLookupError(errno.ESRCH, "it is in another namespace")
 
 

@@ -1,7 +1,7 @@
 """The table of mount namespaces: what users and groups are called in each but the node's own.
 
-It is asked on the event loop and answers from memory. Files are looked at in threads: when a program is first executed in a namespace, when a process
-in one that is not known does something, and again from time to time.
+It is asked on the event loop and answers from memory. Files are looked at in threads: when somebody in a new namespace has come to a root of its own,
+when a program is first executed there, when a process in one that is not known does something, and again from time to time.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from infrasight.kernel import Records
-from infrasight.node.names.inside import Inside, look
-from infrasight.schema.events.process import EXEC
+from infrasight.node.names.inside import UNKNOWN, Inside, look
+from infrasight.schema.events.process import CWD, EXEC, MOUNT_NS_INODE
 
 NAMESPACES_MAX = 1024
 """Namespaces remembered at most; those not asked for the longest go first."""
@@ -40,6 +40,7 @@ _SHARE = 0.1
 Look = Callable[[int, int, Inside | None], Inside]
 
 
+
 @dataclass(slots=True)
 class _Known:
     met_s: float
@@ -48,17 +49,22 @@ class _Known:
     looked_s: float = -CHECK_EVERY_S
     """When it was last asked to be looked into."""
     looking: bool = False
+    executed: bool = False
+    """Whether a program has been."""
     pids: list[int] = field(default_factory=list)
     """To be tried, the latest last."""
 
 
 class Namespaces:
-    """Keyed by the inode number of the mount namespace. On one event loop."""
+    """Keyed by `mount_ns` (`infrasight.schema.events.process`). Of one that was found in /proc the inode number alone is known, which is given again
+    and again: it is taken to be the next of that number that the kernel tells of. On one event loop."""
 
     def __init__(self, *, look: Look = look, clock: Callable[[], float] = time.monotonic, most: int = NAMESPACES_MAX, names: int = NAMES_MAX) -> None:
         self._look, self._clock, self._most, self._names_most = look, clock, most, names
         self._own, self._root = 0, (0, 0)
         self._table: OrderedDict[int, _Known] = OrderedDict()
+        self._told: dict[int, int] = {}
+        """By inode number, the last that was told of."""
         self._waiting: OrderedDict[int, None] = OrderedDict()
         self._awaited: set[int] = set()
         self._news = asyncio.Event()
@@ -77,22 +83,27 @@ class Namespaces:
         return len(self._table)
 
     def is_own(self, namespace: int, root: tuple[int, int]) -> None:
-        """This is the node's own, which is not looked into, and its root: device, inode."""
+        """The inode number of the node's own, which is not looked into, and its root: device, inode."""
         self._own, self._root = namespace, root
 
     def meet(self, life: Records) -> None:
-        """`process` records (n,): programs that are executed in namespaces. One whose root is the node's may have come to another since it was looked
-        into."""
-        for namespace, pid in self._executed(life):
+        """`process` records (n,): programs that are executed in namespaces, and who comes to other directories before that. One whose root is the
+        node's may have come to another since it was looked into."""
+        for namespace, pid in dict(self._in_others(life, CWD)).items():
             known = self._known(namespace)
+            if known.inside is None and not known.executed:
+                self._ask(namespace, known, pid)
+        for namespace, pid in self._in_others(life, EXEC):
+            known = self._known(namespace)
+            known.executed = True
             is_new = known.inside is None or known.inside.root == self._root
             if is_new or self._is_due(known):
                 self._ask(namespace, known, pid)
                 if is_new:
                     self._awaited.add(namespace)
 
-    def _executed(self, life: Records) -> list[tuple[int, int]]:
-        rows = (life["action"] == EXEC) & (life["mount_ns"] != 0) & (life["mount_ns"] != self._own)
+    def _in_others(self, life: Records, action: int) -> list[tuple[int, int]]:
+        rows = (life["action"] == action) & (life["mount_ns"] != 0) & (life["mount_ns"] & MOUNT_NS_INODE != self._own)
         return list(zip(life["mount_ns"][rows].tolist(), life["pid"][rows].tolist(), strict=True)) if rows.any() else []
 
     def find(self, namespace: int, pid: int) -> Inside | None:
@@ -125,11 +136,21 @@ class Namespaces:
     async def prime(self, inside: Mapping[int, int], within_s: float = 1.0) -> None:
         """Look into those that there are: by namespace, a process in it."""
         for namespace, pid in inside.items():
-            self._ask(namespace, self._known(namespace), pid)
+            known = self._known(namespace)
+            known.executed = True
+            self._ask(namespace, known, pid)
             self._awaited.add(namespace)
         await self.wait(within_s)
 
+    def _get(self, namespace: int) -> _Known | None:
+        return self._table.get(self._told.get(namespace, namespace))
+
     def _known(self, namespace: int) -> _Known:
+        namespace, inode = self._told.get(namespace, namespace), namespace & MOUNT_NS_INODE
+        if namespace != inode:
+            self._told[inode] = namespace
+        if namespace != inode and inode in self._table:
+            self._table[namespace] = self._table.pop(inode)
         known = self._table.get(namespace)
         if known is None:
             known = self._table[namespace] = _Known(self._clock())
@@ -154,7 +175,7 @@ class Namespaces:
         """Have as many looked into as may be at once; never one twice at the same time."""
         loop = asyncio.get_running_loop()
         for namespace in list(self._waiting):
-            known = self._table.get(namespace)
+            known = self._get(namespace)
             if self.looking >= AT_ONCE:
                 return
             if known is not None and known.looking:
@@ -164,28 +185,34 @@ class Namespaces:
                 continue
             known.looking, pids, known.pids = True, known.pids, []
             self.looking += 1
+            settled = known.executed or self._clock() - known.met_s >= SETTLED_S
             # Not a pool's: a thread that hangs in somebody's file system must not keep the node from ending.
-            threading.Thread(target=self._work, args=(loop, namespace, pids, known.inside), name="names", daemon=True).start()
+            threading.Thread(target=self._work, args=(loop, namespace, pids, known.inside, settled), name="names", daemon=True).start()
 
-    def _work(self, loop: asyncio.AbstractEventLoop, namespace: int, pids: list[int], before: Inside | None) -> None:
+    def _work(self, loop: asyncio.AbstractEventLoop, namespace: int, pids: list[int], before: Inside | None, settled: bool) -> None:
+        """Of one that is not settled only what is below a root of its own: who makes it is still at that of who has it made, at first."""
         found = None
         for pid in reversed(pids):
             try:
-                found = self._look(pid, namespace, before)
-                break
+                seen = self._look(pid, namespace, before)
+                if settled or (seen.above != UNKNOWN and seen.root not in (self._root, seen.above)):
+                    found = seen
+                    break
             except (OSError, ValueError):
                 continue  # it is gone
         try:
-            loop.call_soon_threadsafe(self._looked, namespace, found)
+            loop.call_soon_threadsafe(self._looked, namespace, found, settled)
         except RuntimeError:
             return  # the node has ended
 
-    def _looked(self, namespace: int, found: Inside | None) -> None:
+    def _looked(self, namespace: int, found: Inside | None, settled: bool) -> None:
         self.looking -= 1
-        self.failures += found is None
-        known = self._table.get(namespace)
+        self.failures += settled and found is None
+        known = self._get(namespace)
         if known is not None:
             known.looking = False
+            if not settled and found is None:
+                known.looked_s = -CHECK_EVERY_S
             if found is not None:
                 self.changes += found != known.inside
                 self.names += found.weight - (known.inside.weight if known.inside else 0)

@@ -6,6 +6,8 @@ from infrasight.schema.parts import COMM_LEN, WHO
 FORK, EXEC, EXIT, CWD, CGROUP, CGROUP_GONE = 1, 2, 3, 4, 5, 6
 """`action` of a record (bpf/process.c). The last three are no rows: CWD tells what directory a key stands for, before the first event there, CGROUP
 what cgroup an id does, before anything is in it, and CGROUP_GONE that it has been removed."""
+MOUNT_NS_INODE = 2**32 - 1
+"""The part of `mount_ns` that is an inode number, as /proc tells it. Of what is known by /proc alone the other part is 0."""
 
 PROCESS = Kind(
     "process",
@@ -19,10 +21,10 @@ PROCESS = Kind(
     ),
     fields=(
         Field("parent_start_ns", "u64", "start of the parent process, boot-time clock; of a cgroup the id of the one it is in"),
-        Field("action", "u32", "1 fork, 2 exec, 3 exit, 4 cwd, 5 cgroup, 6 cgroup gone"),
+        Field("mount_ns", "u64", "inode number of the mount namespace, and above it which of those with that; 0 when it has been left already"),
+        Field("action", "u16", "1 fork, 2 exec, 3 exit, 4 cwd, 5 cgroup, 6 cgroup gone"),
+        Field("cut", "u16", "1 `file` is not all, 2 `cwd` is not"),
         Field("status", "u32", "wait status, on exit"),
-        Field("cut", "u32", "1 `file` is not all, 2 `cwd` is not"),
-        Field("mount_ns", "u32", "inode number of the mount namespace; 0 when it has been left already"),
         Field("parent_comm", f"char[{COMM_LEN}]", "name of the parent process"),
     ),
     slots=(

@@ -11,9 +11,9 @@ import pytest
 
 from infrasight.kernel import Records
 from infrasight.node.names import namespaces as module
-from infrasight.node.names.inside import File, Inside
+from infrasight.node.names.inside import UNKNOWN, File, Inside
 from infrasight.node.names.namespaces import AT_ONCE, CHECK_EVERY_S, SETTLED_S, WAITING_MAX, Namespaces
-from infrasight.schema.events.process import EXEC, FORK
+from infrasight.schema.events.process import CWD, EXEC, FORK
 from tests.node.collector import until
 from tests.node.records import life, together
 
@@ -21,9 +21,9 @@ OWN, OURS = 1, (9, 9)
 ALL = ((0, 0, 2**32 - 1),)
 
 
-def named(name: bytes = b"web", root: tuple[int, int] = (5, 5), more: int = 0) -> Inside:
+def named(name: bytes = b"web", root: tuple[int, int] = (5, 5), more: int = 0, above: tuple[int, int] = UNKNOWN) -> Inside:
     names = {33: name} | {1000 + number: b"x" for number in range(more)}
-    return Inside(root, File((1, 1, 1, 1), names), File(), ALL, ALL)
+    return Inside(root, File((1, 1, 1, 1), names), File(), ALL, ALL, above)
 
 
 class Looks:
@@ -208,3 +208,79 @@ async def test_those_that_there_are_at_the_start(looks: Looks) -> None:
     looks.found = {7: named(), 8: named(b"other")}
     await names.prime({2: 7, 3: 8, 4: 9})
     assert [names.find(namespace, 0) is not None for namespace in (2, 3, 4)] == [True, True, False]
+
+
+AGAIN = 1 << 32
+"""The next that has the same inode number."""
+
+
+async def test_one_that_has_the_inode_number_of_another(looks: Looks) -> None:
+    """As one container has after the other: it is another. That is so of the node's own, too."""
+    names = table(looks)
+    looks.found = {7: named(b"web"), 8: named(b"db", (6, 6))}
+    names.meet(executed((7, AGAIN + 2)))
+    await names.wait(20)
+    names.meet(executed((8, 2 * AGAIN + 2), (9, AGAIN + OWN)))
+    await names.wait(20)
+    found = [names.find(number * AGAIN + 2, 0) for number in (1, 2)]
+    assert [each and each.user(33) for each in found] == [b"web", b"db"]
+    assert [namespace for _, namespace in looks.asked] == [AGAIN + 2, 2 * AGAIN + 2]
+
+
+async def test_one_that_was_found_is_the_next_of_its_inode_number(looks: Looks) -> None:
+    """In /proc there is no more to be known of it: who was found there is in that one from then on, and the next of the number is another again."""
+    names = table(looks)
+    looks.found = {7: named(b"web"), 8: named(b"db", (6, 6))}
+    await names.prime({2: 7})
+    names.meet(executed((6, AGAIN + 2)))
+    await names.wait(20)
+    found = [names.find(namespace, 7) for namespace in (2, AGAIN + 2)]
+    assert [each and each.user(33) for each in found] == [b"web", b"web"]
+    assert (looks.asked, len(names)) == ([(7, 2)], 1)
+    names.meet(executed((8, 2 * AGAIN + 2)))
+    await names.wait(20)
+    another = names.find(2 * AGAIN + 2, 8)
+    assert another is not None
+    assert another.user(33) == b"db"
+
+
+async def test_one_that_is_told_of_while_it_is_looked_into(looks: Looks) -> None:
+    names = table(looks)
+    looks.found, looks.hanging = {7: named()}, {2}
+    await names.prime({2: 7}, 0.01)
+    assert names.find(AGAIN + 2, 6) is None
+    looks.over.set()
+    await until(lambda: names.find(AGAIN + 2, 6) is not None)
+    assert not names.looking
+
+
+async def test_a_container_is_known_before_its_program_is_executed(looks: Looks) -> None:
+    """A runtime comes to the container's root some time before; then nothing has to be looked into when the program is executed, which may end at
+    once."""
+    names = table(looks)
+    looks.found = {7: named(above=OURS)}
+    names.meet(executed((7, 2), (7, 2), (7, 2), action=CWD))
+    await until(lambda: names.find(2, 7) is not None)
+    looks.found = {}
+    names.meet(executed((7, 2)))
+    names.meet(executed((7, 2), action=CWD))
+    await names.wait(20)
+    assert names.find(2, 7) is not None
+    assert (looks.asked, names.failures) == ([(7, 2)], 0)
+
+
+@pytest.mark.parametrize(("root", "above"), [(OURS, (8, 8)), ((8, 8), (8, 8)), ((5, 5), UNKNOWN)], ids=["ours", "its parent's", "who knows"])
+async def test_who_has_not_come_to_a_root_of_its_own_yet(looks: Looks, root: tuple[int, int], above: tuple[int, int]) -> None:
+    """Is looked into again, when it has come elsewhere, and when a program is executed; that it was not there yet is no failure."""
+    names = table(looks)
+    looks.found = {7: named(root=root, above=above)}
+    names.meet(executed((7, 2), action=CWD))
+    await until(lambda: len(looks.asked) == 1 and not names.looking)
+    assert (names.find(2, 7), names.failures) == (None, 0)
+    names.meet(executed((7, 2), action=CWD))
+    await until(lambda: len(looks.asked) == 2 and not names.looking)
+    names.meet(executed((7, 2)))
+    await names.wait(20)
+    found = names.find(2, 7)
+    assert found is not None
+    assert found.root == root
