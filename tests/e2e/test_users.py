@@ -50,7 +50,7 @@ def test_containers(system: System, capsys: pytest.CaptureFixture[str]) -> None:
     last = [f"{name}-last" for name in names]
     called = [row[2:] for row in who(system, [*names, *last])]
     assert set(called) <= {("captain", "bridge"), ("0", "0")}
-    assert called.count(("captain", "bridge")) > CONTAINERS, "of two each: on a busy machine the node can come too late for some"
+    assert called.count(("captain", "bridge")) > 1.5 * CONTAINERS, "of two each: on a busy machine the node can come too late for some"
     assert main(["events", "--user", "captain", "--type", "execve", "-o", "json", "--last", "1000", "--server-port", str(system.port)]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {event["user"] for event in events} == {"captain"}

@@ -147,10 +147,10 @@ class Namespaces:
 
     def _known(self, namespace: int) -> _Known:
         namespace, inode = self._told.get(namespace, namespace), namespace & MOUNT_NS_INODE
-        if namespace != inode:
+        if namespace != inode and namespace not in self._table:
             self._told[inode] = namespace
-        if namespace != inode and inode in self._table:
-            self._table[namespace] = self._table.pop(inode)
+            if inode in self._table:
+                self._table[namespace] = self._table.pop(inode)
         known = self._table.get(namespace)
         if known is None:
             known = self._table[namespace] = _Known(self._clock())
