@@ -245,3 +245,14 @@ async def test_bad_settings_are_one_line(tmp_path: Path, option: str, status: in
     assert found == status, said
     assert len(said) == 1, said
     assert why in said[0]
+
+
+async def test_no_pandas(tmp_path: Path) -> None:
+    """pyarrow imports it where it is installed, as it is beside chDB, and it takes more memory than all that the server keeps."""
+    async with server(tmp_path) as process:
+        async with Client(port=process.port) as client:
+            await ship(client, message(1, rows=3), message(2, kind="loss"))
+            assert [chunk async for chunk in client.query("SELECT count() FROM open", format="TSV")] == [b"3\n"]
+        maps = await asyncio.to_thread(Path(f"/proc/{process.child.pid}/maps").read_text)
+    assert "pyarrow" in maps
+    assert "pandas" not in maps
