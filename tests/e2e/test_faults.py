@@ -114,7 +114,12 @@ def test_killing_the_node_leaves_a_working_system(system: System, tmp_path: Path
     assert 0 < system.count(f"SELECT count() AS n FROM open WHERE pid = {report['pid']}") <= report["opens"]
     again = said(opens(tmp_path, "--count", 1009))
     assert system.wait_for_count(f"SELECT count() AS n FROM open WHERE pid = {again['pid']}", 1009) == 1009
+    unseen = "SELECT count() AS n FROM loss WHERE reason = 'unseen' AND probe = '' AND count = 0 AND since < ts"
+    assert system.wait_for_count(unseen, 2) == 2, "each kill is told"
     before = system.count("SELECT count() AS n FROM open")
     assert system.stop() == 0
     with System(tmp_path) as next_one:
         assert next_one.count("SELECT count() AS n FROM open") >= before
+        more = said(opens(tmp_path, "--count", 1009))
+        assert next_one.wait_for_count(f"SELECT count() AS n FROM open WHERE pid = {more['pid']}", 1009) == 1009
+        assert next_one.count(unseen) == 2, "but no clean end"
