@@ -135,6 +135,10 @@ CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "grpc_tools": (_module("grpc_tools"), "pip install grpcio-tools"),
     "betterproto2_compiler": (_module("betterproto2_compiler"), "pip install betterproto2_compiler"),
     "clickhouse": (_command("clickhouse-server"), "apt-get install clickhouse-server"),
+    "libchdb": (
+        lambda: Path(os.environ.get("INFRASIGHT_LIBCHDB", "/nowhere")).is_file(),
+        "npm pack @chdb/lib-linux-x64-gnu, unpack it, and say INFRASIGHT_LIBCHDB=/where/it/is/libchdb.so",
+    ),
 }
 _SKIPPED = "missing capability "
 
