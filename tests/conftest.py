@@ -139,6 +139,10 @@ CAPABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: bool(os.environ.get("INFRASIGHT_TEST_KUBERNETES")),
         "kubectl proxy to a cluster for tests, and INFRASIGHT_TEST_KUBERNETES=http://127.0.0.1:8001",
     ),
+    "libchdb": (
+        lambda: Path(os.environ.get("INFRASIGHT_LIBCHDB", "/nowhere")).is_file(),
+        "npm pack @chdb/lib-linux-x64-gnu, unpack it, and say INFRASIGHT_LIBCHDB=/where/it/is/libchdb.so",
+    ),
 }
 _SKIPPED = "missing capability "
 

@@ -33,6 +33,7 @@ TOGETHER = 1000
 MOST = 10_000
 """Batches with more than one copy that one look finds, at most; there is another."""
 EVER_S = 2**32 - 1
+"""After all that is stored, as a table tells times of storing."""
 _COPY = f"bitAnd({MARK}, {joining.COPIES - 1}) != 0"
 
 
@@ -52,7 +53,7 @@ class Found:
     """Copies, other than first ones, of a kind: of which days (since 1970), and when the last of them was stored (seconds since the epoch)."""
 
     kind: str
-    days: tuple[int, int]
+    days: tuple[int, ...]
     newest_s: int
 
 
@@ -71,9 +72,13 @@ def _between(since_s: int, until_s: int) -> str:
     return f"{STORED} >= toDateTime({since_s}, 'UTC') AND {STORED} < toDateTime({until_s}, 'UTC') AND {_COPY}"
 
 
+def _start(day: int) -> str:
+    return joining._TIME.format(day * DAY_NS)
+
+
 def search(since_s: Mapping[str, int], until_s: int = EVER_S) -> str:
     """The query for those kinds that have copies other than first ones, stored since then, by kind."""
-    values = f"toString(min({joining._DAY})), toString(max({joining._DAY})), toString(toUInt32(max({STORED})))"
+    values = f"arrayStringConcat(groupUniqArray(toString({joining._DAY})), ' '), toString(toUInt32(max({STORED})))"
     return " UNION ALL ".join(
         f"SELECT {text(kind)}, {values} FROM {DATABASE}.{quoted(kind)} WHERE {_between(since, until_s)} HAVING count() > 0"
         for kind, since in sorted(since_s.items())
@@ -82,17 +87,17 @@ def search(since_s: Mapping[str, int], until_s: int = EVER_S) -> str:
 
 def found(answer: list[list[str]]) -> list[Found]:
     """What the answer to `search` says."""
-    return [Found(kind, (int(first), int(last)), int(newest)) for kind, first, last, newest in answer]
+    return [Found(kind, tuple(map(int, days.split(" "))), int(newest)) for kind, days, newest in answer]
 
 
 def question(where: Found, since_s: int, until_s: int = EVER_S) -> str:
     """The query for batches that are there more than once, of which a copy other than the first was stored in this time."""
     table = f"{DATABASE}.{quoted(where.kind)}"
-    first, last = (joining._TIME.format(day * DAY_NS) for day in (where.days[0], where.days[1] + 1))
+    days = " OR ".join(f"(ts >= {_start(day)} AND ts < {_start(day + 1)})" for day in where.days)
     copies = f"groupUniqArray(concat(toString(toUInt32({STORED})), ' ', toString({MARK})))"
     return (
         f"SELECT hex(node), toString({joining._DAY}) AS day, arrayStringConcat({copies}, ',') FROM {table} "
-        f"WHERE ts >= {first} AND ts < {last} AND (node, {joining.BATCH}) GLOBAL IN "
+        f"WHERE ({days}) AND (node, {joining.BATCH}) GLOBAL IN "
         f"(SELECT node, {joining.BATCH} FROM {table} WHERE {_between(since_s, until_s)}) "
         f"GROUP BY node, day, {joining.BATCH} HAVING uniqExact({STORED}, {MARK}) > 1 LIMIT {MOST}"
     )

@@ -217,7 +217,7 @@ class ThreadedStore(Store):
             return
         for minute in rolling.due(time.time()):
             try:
-                if self._shared and self._surplus(self._own(), dict.fromkeys(SUMMED, minute), minute + MINUTE_S):
+                if self._shared and any(self._surplus(self._own(), dict.fromkeys(SUMMED, minute), minute + MINUTE_S).values()):
                     return  # what is to go must not be counted
                 rolling.close(minute)
                 for statement in rolling.statements(minute):

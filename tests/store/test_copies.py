@@ -249,6 +249,13 @@ async def test_a_minute_is_summed_up_when_what_is_to_go_is_gone(store: Store, cl
     await agree(store)
 
 
+async def test_what_is_a_copy_and_alone_is_summed_up(store: Store, clock: Clock) -> None:  # noqa: F811 - the fixture
+    await again(store, {"a": rows()})
+    clock.now_s += LATER_S
+    await store.roll_up()
+    assert await ask(store, "SELECT sum(events) FROM activity_1m") == str(ROWS)
+
+
 async def test_a_minute_is_not_summed_up_while_an_insert_may_be_under_way(store: Store, clock: Clock) -> None:  # noqa: F811 - the fixture
     insert = await late(store, {"a": rows()})
     clock.now_s += LATER_S
@@ -266,6 +273,7 @@ async def test_what_comes_late_is_not_counted_again(store: Store, clock: Clock) 
     store._unsure_until_s = 0.0  # type: ignore[attr-defined]  # it was long ago
     clock.now_s += LATER_S
     await store.roll_up()
+    assert await ask(store, "SELECT sum(events) FROM activity_1m") == str(ROWS)
     insert()
     await cleaned(store)
     await store.insert("open", rows(1), "b")
