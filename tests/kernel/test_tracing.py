@@ -58,6 +58,24 @@ def open_files() -> list[str]:
 
 
 @kernel_side
+def test_nothing_is_left_open() -> None:
+    """And process life is traced whether asked for or not. The first test: rings of a fixture, mapped as they are needed, hold files too."""
+
+    async def once() -> None:
+        tracing = await trace(("connect",), self_pid=os.getpid())
+        assert attached_to(tracing) == {**LIFE, **CALLS}
+        for _ in range(2):
+            tracing.detach()
+        for _ in range(2):
+            tracing.close()
+
+    before = open_files()
+    for _ in range(3):
+        asyncio.run(once())
+    assert open_files() == before
+
+
+@kernel_side
 def test_everything_attaches_here(tap: Tap) -> None:
     tracing = tap.tracing
     assert tracing.failed == {}
@@ -79,24 +97,6 @@ def attached_to(tracing: Tracing) -> dict[str, set[str]]:
 
 LIFE = {event: {"process"} for event in ("sched_process_fork", "sched_process_exec", "sched_process_exit", "cgroup_mkdir", "cgroup_rmdir")}
 CALLS: dict[str, set[str]] = {"sys_enter": {"syscall_freq"}, "sys_exit": set()}
-
-
-@kernel_side
-def test_nothing_is_left_open() -> None:
-    """And process life is traced whether asked for or not."""
-
-    async def once() -> None:
-        tracing = await trace(("connect",), self_pid=os.getpid())
-        assert attached_to(tracing) == {**LIFE, **CALLS}
-        for _ in range(2):
-            tracing.detach()
-        for _ in range(2):
-            tracing.close()
-
-    before = open_files()
-    for _ in range(3):
-        asyncio.run(once())
-    assert open_files() == before
 
 
 @kernel_side
