@@ -207,7 +207,7 @@ class Distinct:
         return _dictionary(new.codes[self.codes], strings(new.values))
 
 
-def own(column: pa.Array) -> pa.Array:
+def trimmed(column: pa.Array) -> pa.Array:
     """The column; if it is a dictionary column of fewer rows than it has values, with those values alone that its rows have."""
     if not isinstance(column, pa.DictionaryArray) or len(column.dictionary) <= len(column):
         return column

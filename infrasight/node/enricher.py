@@ -26,10 +26,10 @@ from infrasight.node.columns import (
     encode_pairs,
     named,
     numbers,
-    own,
     renamed,
     split_words,
     strings,
+    trimmed,
 )
 from infrasight.node.containers.cgroups import Cgroups
 from infrasight.node.containers.columns import Contained
@@ -322,7 +322,7 @@ class Enricher(Actor):
         ends = list(accumulate(map(len, several), initial=0))
         who = self._who(Records(heads, ends[-1]), wall_offset_ns)
         for start, end in pairwise(ends):
-            yield {name: own(column.slice(start, end - start)) for name, column in who.items()}
+            yield {name: trimmed(column.slice(start, end - start)) for name, column in who.items()}
 
     def _who(self, records: Records, wall_offset_ns: int) -> Who:
         return {

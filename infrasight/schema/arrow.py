@@ -52,7 +52,7 @@ class _Hidden(MetaPathFinder):
 
 def without_pandas() -> None:
     """Have pyarrow believe that there is no pandas, for as long as this process lives. It looks for it once, when it makes its first array, and then
-    imports it: 30 to 50 MB, and half a second. Who imports pandas themselves has it all the same."""
+    imports it, which is large. Who imports pandas themselves has it all the same."""
     hidden = _Hidden("pandas")
     sys.meta_path.insert(0, hidden)
     try:

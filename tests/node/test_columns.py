@@ -20,11 +20,11 @@ from infrasight.node.columns import (
     encode_pairs,
     named,
     numbers,
-    own,
     pack,
     renamed,
     split_words,
     strings,
+    trimmed,
 )
 from tests.node.records import make
 
@@ -206,10 +206,10 @@ def test_what_a_slice_has_of_its_own(texts: list[bytes], data: st.DataObject) ->
     start = data.draw(st.integers(0, len(texts) - 1))
     rows = data.draw(st.integers(0, len(texts) - start))
     sliced = encode(texts).slice(start, rows)
-    assert plain(own(sliced)) == texts[start : start + rows]
-    assert len(own(sliced).dictionary) <= max(rows, 0)
-    assert compact(own(sliced)) or len(sliced.dictionary) <= rows
-    assert own(numbers(np.arange(3, dtype=np.int32), pa.int32())).to_pylist() == [0, 1, 2]
+    assert plain(trimmed(sliced)) == texts[start : start + rows]
+    assert len(trimmed(sliced).dictionary) <= max(rows, 0)
+    assert compact(trimmed(sliced)) or len(sliced.dictionary) <= rows
+    assert trimmed(numbers(np.arange(3, dtype=np.int32), pa.int32())).to_pylist() == [0, 1, 2]
 
 
 def test_no_rows() -> None:

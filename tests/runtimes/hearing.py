@@ -1,27 +1,30 @@
-"""What a runtime tells, as it comes."""
+"""What a runtime, or Kubernetes, tells, as it comes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from typing import Generic, TypeVar
 
 from infrasight.runtimes import Runtime, Told
 
+T = TypeVar("T")
 
-class Heard:
+
+class Heard(Generic[T]):
     """What was told and not yet asked for."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._queue: asyncio.Queue[Told | None] = asyncio.Queue()
-        self._task = asyncio.create_task(self._listen(runtime))
+    def __init__(self, tells: Callable[[], AsyncGenerator[T, None]]) -> None:
+        self._queue: asyncio.Queue[T] = asyncio.Queue()
+        self._task = asyncio.create_task(self._listen(tells))
 
-    async def _listen(self, runtime: Runtime) -> None:
-        async with aclosing(runtime.containers()) as told:
+    async def _listen(self, tells: Callable[[], AsyncGenerator[T, None]]) -> None:
+        async with aclosing(tells()) as told:
             async for each in told:
                 self._queue.put_nowait(each)
 
-    async def next(self) -> Told | None:
+    async def next(self) -> T:
         """The next, within ten seconds; or what it failed with."""
         getting = asyncio.create_task(self._queue.get())
         await asyncio.wait([getting, self._task], timeout=10, return_when=asyncio.FIRST_COMPLETED)
@@ -32,7 +35,7 @@ class Heard:
         self._task.result()
         raise AssertionError("it ended")
 
-    async def many(self, count: int) -> list[Told | None]:
+    async def many(self, count: int) -> list[T]:
         return [await self.next() for _ in range(count)]
 
     async def stop(self) -> None:
@@ -41,9 +44,9 @@ class Heard:
 
 
 @asynccontextmanager
-async def hearing(runtime: Runtime) -> AsyncIterator[Heard]:
+async def hearing(runtime: Runtime) -> AsyncIterator[Heard[Told | None]]:
     """Listen to a runtime, which is closed afterwards, twice."""
-    heard = Heard(runtime)
+    heard = Heard(runtime.containers)
     try:
         yield heard
     finally:

@@ -9,21 +9,22 @@ import os
 import ssl
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from infrasight.errors import AccessDenied, CallFailed, CredentialsUnusable, Disconnected, Unauthenticated, WireError
+from infrasight.errors import AccessDenied, CallFailed, CredentialsUnusable, Disconnected, Unauthenticated
 from infrasight.runtimes import Facts, Key, kubernetes
 from infrasight.runtimes.kubernetes import Change, Kubernetes
 from infrasight.runtimes.kubernetes import Pods as All
 from infrasight.wire.tls import Credentials
 from tests.node.collector import until
 from tests.runtimes.fake_kubernetes import FakeKubernetes, Pods, listening, owner, status
+from tests.runtimes.hearing import Heard as Hearing
 from tests.wire.certificates import fleet
 
 NODE = f"node-{uuid.uuid4().hex[:8]}"
@@ -32,35 +33,17 @@ NOBODY = Credentials()
 _REAL = pytest.param("real", marks=pytest.mark.needs("kubernetes"))
 
 
-class Heard:
+class Heard(Hearing[All | Change]):
     """What is told, round after round, until it fails."""
 
     def __init__(self, api: Kubernetes) -> None:
-        self.api, self._queue = api, asyncio.Queue[All | Change]()
-        self._task = asyncio.create_task(self._listen())
+        self.api = api
+        super().__init__(api.pods)
 
-    async def _listen(self) -> None:
+    async def _listen(self, tells: Callable[[], AsyncGenerator[All | Change, None]]) -> None:
         while True:
-            async with aclosing(self.api.pods()) as told:
-                async for each in told:
-                    self._queue.put_nowait(each)
+            await super()._listen(tells)
             await asyncio.sleep(0.01)
-
-    async def next(self) -> All | Change:
-        """Within ten seconds; or what it failed with."""
-        getting = asyncio.create_task(self._queue.get())
-        await asyncio.wait([getting, self._task], timeout=10, return_when=asyncio.FIRST_COMPLETED)
-        if getting.done():
-            return getting.result()
-        getting.cancel()
-        assert self._task.done(), "nothing came"
-        self._task.result()
-        raise AssertionError("it ended")
-
-    async def stop(self) -> None:
-        self._task.cancel()
-        with suppress(asyncio.CancelledError, WireError):
-            await self._task
 
 
 @asynccontextmanager

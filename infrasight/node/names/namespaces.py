@@ -225,6 +225,8 @@ class Namespaces:
 
     def _make_room(self) -> None:
         while len(self._table) > self._most or (self.names > self._names_most and len(self._table) > 1):
-            _, gone = self._table.popitem(last=False)
+            namespace, gone = self._table.popitem(last=False)
+            if self._told.get(namespace & MOUNT_NS_INODE) == namespace:
+                del self._told[namespace & MOUNT_NS_INODE]
             self.names -= gone.inside.weight if gone.inside else 0
             self.evictions += 1

@@ -284,3 +284,10 @@ async def test_who_has_not_come_to_a_root_of_its_own_yet(looks: Looks, root: tup
     found = names.find(2, 7)
     assert found is not None
     assert found.root == root
+
+
+async def test_numbers_are_forgotten_with_their_namespaces(looks: Looks) -> None:
+    names = table(looks, most=3)
+    names.meet(executed(*((pid, pid | pid << 32) for pid in range(1, 40))))
+    await until(lambda: not names.looking)
+    assert len(names._told) <= 3
