@@ -69,6 +69,8 @@ def test_what_it_says_of_a_pod_is_on_events(containerd: Containerd, system: Syst
                 assert await asyncio.to_thread(system.wait_for_count, f"SELECT count() FROM {learned}", 1) == 1
                 await driver.start(ids[1])
                 await driver.ended(ids[1])
+                later = f"execve WHERE argv[2] = '{run}' AND argv[3] = 'later'"
+                assert await asyncio.to_thread(system.wait_for_count, f"SELECT count() FROM {later}", 1) == 1
                 now = f"execve WHERE argv[2] = '{run}' AND argv[3] = 'all-the-while' AND has(container_labels, 'tier=new')"
                 assert await asyncio.to_thread(system.wait_for_count, f"SELECT count() FROM {now}", 3) >= 3
                 await driver.remove_pod(pod)
