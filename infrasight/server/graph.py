@@ -1,6 +1,6 @@
 """How a server is wired: actors, edges, and what is known about them.
 
-    (nodes) ~~ gRPC ~~ ingest >> router >> writer >> ledger; writer, ledger and healer ~~ (store)
+    (nodes) ~~ gRPC ~~ ingest >> router >> writer >> ledger; writer, ledger, healer and roller ~~ (store)
             ~~ gRPC ~~ original >>                >> healer
                                         >> live ~~ gRPC ~~ (subscribers)
 
@@ -22,6 +22,7 @@ from infrasight.server.ledger import Entry, Ledger
 from infrasight.server.live import Live
 from infrasight.server.nodes import Nodes
 from infrasight.server.original import Original
+from infrasight.server.roller import Roller
 from infrasight.server.router import Router
 from infrasight.server.session import Delivery, News
 from infrasight.server.writer import PATIENCE_S, Writer
@@ -53,9 +54,10 @@ class Server:
         self.healer = Healer(store)
         self.writer = Writer(to_store, to_ledger, self.healer.notes, store, hold_bytes=max(1, ingest_bytes // 4), patience_s=patience_s)
         self.ledger = Ledger(to_ledger, store, self.nodes)
+        self.roller = Roller(store)
         self.graph = Graph(
             "server",
-            [self.ingest, self.original, self.router, self.writer, self.ledger, self.healer, self.live],
+            [self.ingest, self.original, self.router, self.writer, self.ledger, self.healer, self.roller, self.live],
             [
                 Edge(arrived, "ingest", "router"),
                 Edge(arrived, "original", "router"),

@@ -1,5 +1,4 @@
-"""The ledger: what the server itself knows of batches and nodes, written down as the tables `batches` and `nodes`. It has the store fill the rollups,
-too."""
+"""The ledger: what the server itself knows of batches and nodes, written down as the tables `batches` and `nodes`."""
 
 from __future__ import annotations
 
@@ -116,7 +115,6 @@ class Ledger(Actor):
                 break
             if self._clock() >= due_s or len(self._entries) >= MAX_GATHERED:
                 await self._write()
-                await self._roll_up()
                 due_s = self._clock() + EVERY_S
         self._nodes_due_s = self._clock()
         await self._write()
@@ -137,12 +135,6 @@ class Ledger(Actor):
                 self._unwritten.popleft()
         except StoreError as error:
             log.debug("nothing can be written down now: %s", error)
-
-    async def _roll_up(self) -> None:
-        try:
-            await self._store.roll_up()
-        except StoreError as error:
-            log.debug("nothing can be summed up now: %s", error)
 
     def _freeze(self, kind: str, rows: list[dict[str, Any]]) -> None:
         if rows:

@@ -16,7 +16,7 @@ from infrasight.store.engine import Session
 from infrasight.store.repair import repair
 from infrasight.store.session import EngineError
 from infrasight.store.session import Session as AnySession
-from infrasight.store.settings import ENGINE_XML, HEALER_SESSION, USERS_XML, WRITER_SESSION
+from infrasight.store.settings import ENGINE_XML, HEALER_SESSION, SUMMING, SUMMING_SESSION, USERS_XML, WRITER_SESSION
 from infrasight.store.tables import migrate
 from infrasight.store.threads import ThreadedStore
 
@@ -31,7 +31,7 @@ class EmbeddedStore(ThreadedStore):
         super().__init__(str(self._directory.path), retention, shared=False)
         self._control: Session | None = None
         self._writer: Session | None = None
-        self._own_session: Session | None = None
+        self._summing_session: Session | None = None
         self._mender: Session | None = None
 
     def _connect(self) -> Session:
@@ -49,11 +49,15 @@ class EmbeddedStore(ThreadedStore):
             log.debug("store %s: %s", self._name, statement.partition("(")[0].strip())
         return self._control
 
-    def _own(self) -> Session:
-        if self._own_session is None:  # not the control session: another thread may be ending a query with that
-            self._own_session = self._connect()
-            self._own_session.execute(WRITER_SESSION)
-        return self._own_session
+    def _summer(self) -> Session:
+        if self._summing_session is None:  # not the control session: another thread may be ending a query with that
+            self._summing_session = self._connect()
+            self._summing_session.execute(SUMMING_SESSION)
+        return self._summing_session
+
+    def _interrupt(self) -> None:
+        if self._summing_session is not None:
+            self._kill(self._summing_session, SUMMING)
 
     def _write(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
         rows = block(batch, batches.stored_types(kind))
@@ -88,8 +92,8 @@ class EmbeddedStore(ThreadedStore):
             self._control.execute(f"KILL QUERY WHERE Settings['log_comment'] = '{mark}' ASYNC")
 
     def _release(self) -> None:
-        for session in (self._writer, self._own_session, self._mender, self._control):
+        for session in (self._writer, self._summing_session, self._mender, self._control):
             if session is not None:
                 session.close()
-        self._writer = self._own_session = self._mender = self._control = None
+        self._writer = self._summing_session = self._mender = self._control = None
         self._directory.give_back()

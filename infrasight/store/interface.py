@@ -53,7 +53,7 @@ class Store(abc.ABC):
     | the same token again? | the batch is there once, also after a crash of this process at any moment and a restart |
     | how long are tokens kept? | the last 10,000 inserts of a table; of a batch that is said to be doubtful, for as long as its rows |
     | what survives a crash? | of this process: all that was acknowledged. Of the machine: not the last seconds (no fsync per batch) |
-    | who waits for whom?   | inserts run one at a time; neither queries nor healing block them or each other |
+    | who waits for whom?   | inserts run one at a time; queries, healing and summing up block neither them nor each other |
 
     Of a server, tokens and what survives its crash are as its tables' engine has them (docs/STORE.md).
     """
@@ -90,7 +90,7 @@ class Store(abc.ABC):
         """
 
     async def roll_up(self) -> None:
-        """Sum up what can be by now: to be called every minute or so. Inserts wait meanwhile. Raises StoreUnavailable (call again)."""
+        """Sum up what can be by now: to be called every minute or so. Raises StoreUnavailable (call again)."""
         return
 
     @abc.abstractmethod

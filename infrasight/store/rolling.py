@@ -24,8 +24,9 @@ SETTINGS = {
     "min_insert_block_size_rows": "1000000000",
     "min_insert_block_size_bytes": "1000000000000",
     "distributed_foreground_insert": "1",
+    "max_bytes_before_external_group_by": str(256 << 20),
 }
-"""One block for each day, so that the token stands for all of it."""
+"""One block for each day, so that the token stands for all of it; what is added up is on disk when it is more."""
 _NEWER = {"insert_select_deduplicate": "1"}
 """Of versions that do not deduplicate an INSERT SELECT by themselves."""
 SUMMED = frozenset(kind.name for rollup in ROLLUPS.values() for kind in rollup.kinds)
@@ -33,7 +34,7 @@ SUMMED = frozenset(kind.name for rollup in ROLLUPS.values() for kind in rollup.k
 
 
 class Rolling:
-    """One store's. Not thread-safe."""
+    """One store's. Minutes that are closed may be summed up in one thread while rows are stamped in another."""
 
     def __init__(self, session: Rows, *, shared: bool) -> None:
         """What has been stored and not summed up, by us before or by others. `shared`: others may store into the same tables while we do. Raises
@@ -62,21 +63,19 @@ class Rolling:
             self._minutes.setdefault(stored_s // MINUTE_S * MINUTE_S, set()).add(kind)
         return stored_s
 
-    def due(self, now_s: float) -> list[int]:
-        """Minutes that can be summed up, the oldest first."""
-        return sorted(minute for minute in self._minutes if minute + MINUTE_S + SETTLED_S <= now_s)
-
-    def close(self, minute: int) -> None:
-        """From now on nothing is stored in `minute`; to be said before it is summed up."""
-        self._closed_s = max(self._closed_s, minute + MINUTE_S)
+    def close(self, now_s: float) -> list[int]:
+        """Minutes that can be summed up, the oldest first: from now on nothing is stored in them."""
+        due = sorted(minute for minute in list(self._minutes) if minute + MINUTE_S + SETTLED_S <= now_s)
+        self._closed_s = max([self._closed_s, *(minute + MINUTE_S for minute in due)])
+        return due
 
     def done(self, minute: int) -> None:
         """It is summed up."""
         self._minutes.pop(minute, None)
 
     def statements(self, minute: int) -> Iterator[str]:
-        """To be run in this order; once or again."""
-        kinds = SUMMED if self._shared else self._minutes[minute]  # the same for all who share, since their tokens are the same
+        """Of a minute that is closed, to be run in this order; once or again."""
+        kinds = SUMMED if self._shared else self._minutes.get(minute, ())  # the same for all who share, since their tokens are the same
         for rollup in ROLLUPS.values():
             select = rollup.select(kinds, minute, minute + MINUTE_S)
             if not select:

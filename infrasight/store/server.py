@@ -32,7 +32,7 @@ class ServerStore(ThreadedStore):
     def __init__(self, address: Address, retention: Retention) -> None:
         super().__init__(str(address), retention, shared=True, cluster=address.cluster)
         self._address = address
-        self._connection, self._mender = Connection(address), Connection(address, SERVER_HEALER)
+        self._connection, self._adder, self._mender = Connection(address), Connection(address), Connection(address, SERVER_HEALER)
 
     def _connect(self) -> Session:
         return Session(self._address)
@@ -43,8 +43,11 @@ class ServerStore(ThreadedStore):
             log.info("store %s: %s", self._name, statement.partition("(")[0].strip())
         return self._connect()
 
-    def _own(self) -> Connection:
-        return self._connection
+    def _summer(self) -> Connection:
+        return self._adder
+
+    def _interrupt(self) -> None:
+        self._adder.abort()
 
     def _write(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
         settings = SERVER_INSERT | {"insert_deduplication_token": token}
@@ -73,8 +76,8 @@ class ServerStore(ThreadedStore):
         self._mender.abort()
 
     def _release(self) -> None:
-        self._connection.close()
-        self._mender.close()
+        for connection in (self._connection, self._adder, self._mender):
+            connection.close()
 
 
 def _check_version(server: Rows) -> None:

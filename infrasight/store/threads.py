@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import pyarrow as pa
@@ -34,8 +34,8 @@ UNREAD_S = 1.0
 
 
 class ThreadedStore(Store):
-    """Threads: one that inserts, a few that read, one that heals, one that opens, kills and closes. An engine fills in the methods below, which all
-    block."""
+    """Threads: one that inserts, a few that read, one that heals, one that sums up, one that opens, kills and closes. An engine fills in the methods
+    below, which all block."""
 
     def __init__(self, name: str, retention: Retention, *, shared: bool, cluster: str = "") -> None:
         """`name` says in errors which store it is; `shared`, whether others may store into the same tables, or an insert may come late; `cluster`,
@@ -47,6 +47,7 @@ class ThreadedStore(Store):
         self._inserting = ThreadPoolExecutor(1, "store-insert")
         self._reading = ThreadPoolExecutor(4, "store-read")
         self._healing = ThreadPoolExecutor(1, "store-heal")
+        self._summing = ThreadPoolExecutor(1, "store-sum")
         self._managing = ThreadPoolExecutor(1, "store-manage")
         self._readings: set[Reading] = set()
         self._gate: Gate | None = None
@@ -62,10 +63,6 @@ class ThreadedStore(Store):
         """Get the database ready; a session of ours. Raises EngineError, StoreError."""
 
     @abc.abstractmethod
-    def _own(self) -> Rows:
-        """Where our own statements run, once begun. Raises EngineError, StoreError."""
-
-    @abc.abstractmethod
     def _write(self, kind: str, batch: pa.RecordBatch, token: str) -> None:
         """Insert a batch that is checked, marked, named as stored, and has rows. Raises EngineError, StoreError, InvalidBatch."""
 
@@ -76,6 +73,14 @@ class ThreadedStore(Store):
     @abc.abstractmethod
     def _healer(self) -> Rows:
         """Where rows are healed; the same as long as it works. Raises EngineError, StoreError."""
+
+    @abc.abstractmethod
+    def _summer(self) -> Rows:
+        """Where minutes are summed up; the same as long as it works. Raises EngineError, StoreError."""
+
+    @abc.abstractmethod
+    def _interrupt(self) -> None:
+        """End what runs in `_summer`, if anything does, from another thread. Raises EngineError, StoreUnavailable."""
 
     @abc.abstractmethod
     def _connect(self) -> Session:
@@ -113,7 +118,9 @@ class ThreadedStore(Store):
 
     async def roll_up(self) -> None:
         self._check_open()
-        await self._in(self._inserting, self._roll_up)
+        for minute in await self._in(self._inserting, self._close_minutes):
+            if not await self._in(self._summing, lambda minute=minute: self._sum_up(minute)):  # type: ignore[misc]  # mypy cannot infer its type
+                return
 
     async def query(self, sql: str, *, format: str = "JSONEachRow", limits: QueryLimits = QueryLimits()) -> AsyncIterator[bytes]:  # noqa: B008 - frozen
         gate = self._check_open()
@@ -149,8 +156,8 @@ class ThreadedStore(Store):
         self._is_open = False
         if not self._closed:
             self._closed = True
-            self._inserting.shutdown(wait=False)
-            self._healing.shutdown(wait=False)
+            for threads in (self._inserting, self._healing):
+                threads.shutdown(wait=False)
             await self._in(self._managing, self._close)
         await asyncio.to_thread(self._managing.shutdown)
 
@@ -183,7 +190,7 @@ class ThreadedStore(Store):
     def _open(self) -> None:
         try:
             self._gate = Gate(self._begin())
-            self._rolling = Rolling(self._own(), shared=self._shared)
+            self._rolling = Rolling(self._summer(), shared=self._shared)
         except BaseException as error:
             self._release()
             if isinstance(error, EngineError):
@@ -211,20 +218,26 @@ class ThreadedStore(Store):
         finally:
             self._statistics.insert_s += time.monotonic() - started
 
-    def _roll_up(self) -> None:
-        """Where inserts run, so that none of ours is under way; nor any that we gave up."""
+    def _close_minutes(self) -> list[int]:
+        """Those that can be summed up, from now on beside inserts. Where inserts run, so that none of ours is under way; nor any that we gave up."""
         if (rolling := self._rolling) is None or (self._shared and time.monotonic() < self._unsure_until_s):
-            return
-        for minute in rolling.due(time.time()):
-            try:
-                if self._shared and any(self._surplus(self._own(), dict.fromkeys(SUMMED, minute), minute + MINUTE_S).values()):
-                    return  # what is to go must not be counted
-                rolling.close(minute)
-                for statement in rolling.statements(minute):
-                    self._own().execute(statement)
-                rolling.done(minute)
-            except EngineError as error:
-                raise StoreUnavailable(f"store {self._name}: {error}") from error
+            return []
+        return rolling.close(time.time())
+
+    def _sum_up(self, minute: int) -> bool:
+        """False when it is too early: what is to go must not be counted."""
+        try:
+            if self._shared and any(self._surplus(self._summer(), dict.fromkeys(SUMMED, minute), minute + MINUTE_S).values()):
+                return False
+            for statement in self._rolling.statements(minute) if self._rolling else ():
+                if self._closed:
+                    raise StoreUnavailable(f"store {self._name}: closed before minute {minute} was summed up")
+                self._summer().execute(statement)
+        except EngineError as error:
+            raise StoreUnavailable(f"store {self._name}: {error}") from error
+        if self._rolling:
+            self._rolling.done(minute)
+        return True
 
     def _heal(self, kind: str, containers: Collection[ContainerKey], since_ns: int, until_ns: int) -> bool:
         try:
@@ -280,6 +293,16 @@ class ThreadedStore(Store):
     def _close(self) -> None:
         for reading in list(self._readings):
             self._finish(reading)
-        for threads in (self._inserting, self._healing, self._reading):
+        self._end_summing()
+        for threads in (self._inserting, self._healing, self._summing, self._reading):
             threads.shutdown()
         self._release()
+
+    def _end_summing(self) -> None:
+        """It may take as long as all the others together, and is done anew after a start."""
+        over = self._summing.submit(lambda: None)
+        while not wait([over], timeout=0.1).done:
+            try:
+                self._interrupt()
+            except (EngineError, StoreUnavailable) as error:
+                log.debug("store %s: %s", self._name, error)

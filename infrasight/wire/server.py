@@ -30,6 +30,7 @@ from infrasight.wire.liveness import asking, give_up_when_silent
 from infrasight.wire.service import Service, address_of, age_of
 from infrasight.wire.status import in_words
 from infrasight.wire.tls import CLIENT_HELLO, ServerTls, Tls, is_loopback
+from infrasight.wire.windows import LEAST, Room, Window
 
 log = logging.getLogger(__name__)
 FRAME_BYTES = 1 << 18
@@ -37,8 +38,6 @@ FRAME_BYTES = 1 << 18
 HOUSEKEEPING_S = 1.0
 CHECK_BYTES = 16 << 20
 """Received on all connections together between two looks at what they hold."""
-CONNECTION_WINDOW, STREAM_WINDOW = 8 << 20, 4 << 20
-"""What clients may send before we read it, in bytes: one stream that is made to wait leaves room for another call."""
 
 
 class GrpcServer:
@@ -118,10 +117,11 @@ class _Server(grpclib.server.Server):
     they work."""
 
     def __init__(self, services: Sequence[Service], refused: Counter[str], limits: Limits, tls: ServerTls | None) -> None:
-        super().__init__(services, codec=Encoder(), config=asking(CONNECTION_WINDOW, STREAM_WINDOW))
+        super().__init__(services, codec=Encoder(), config=asking(LEAST, LEAST))
         self.refused = refused
         self.limits = limits
         self.peers = Peers(limits)
+        self.room = Room(limits.received_bytes // 2)
         self.tls = tls
         self.handshakes: set[_Handshake] = set()
         self._unchecked_bytes = 0
@@ -262,14 +262,19 @@ class _Protocol(H2Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         give_up_when_silent(self, transport)
+        self._window = Window(self.connection, self._owner.room)
         self._owner.protocols.add(self)
         if self._owner.tls is None:  # else its handshake has
             self._address = peer_of(transport)
             if not self._owner.peers.enter(self._address):
                 self.refuse("connections")
                 return
-        streams = self._owner.limits.streams
-        self.connection._connection.update_settings({SettingCodes.MAX_FRAME_SIZE: FRAME_BYTES, SettingCodes.MAX_CONCURRENT_STREAMS: streams})
+        told: dict[SettingCodes | int, int] = {
+            SettingCodes.MAX_FRAME_SIZE: FRAME_BYTES,
+            SettingCodes.MAX_CONCURRENT_STREAMS: self._owner.limits.streams,
+            SettingCodes.INITIAL_WINDOW_SIZE: LEAST // 2,
+        }
+        self.connection._connection.update_settings(told)
         # From now on, not once h2 has seen it acknowledged: the first such frame may come in one read with the acknowledgement.
         self.connection._connection.max_inbound_frame_size = FRAME_BYTES
         self.connection.flush()
@@ -278,6 +283,7 @@ class _Protocol(H2Protocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         if self in self._owner.protocols:
             self._owner.protocols.discard(self)
+            self._window.close()
             if self._address is not None:
                 self._owner.peers.leave(self._address)
         super().connection_lost(exc)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -143,7 +144,7 @@ async def test_only_the_hour_is_missing(store: Store, clock: Clock) -> None:
     await fill(store, "a")
     clock.now_s += LATER_S
     minute = int(clock.now_s - LATER_S) // MINUTE_S * MINUTE_S
-    own = store._own()  # type: ignore[attr-defined]  # what a crash leaves cannot be had otherwise
+    own = store._summer()  # type: ignore[attr-defined]  # what a crash leaves cannot be had otherwise
     for name in ROLLUPS:
         own.execute(f"DETACH TABLE infrasight.{name}_1h_fill SYNC")
     for statement in list(store._rolling.statements(minute)):  # type: ignore[attr-defined]  # likewise
@@ -167,6 +168,51 @@ async def test_a_clock_that_is_set_back_loses_nothing(store: Store, clock: Clock
     await agree(store)
 
 
+async def endless(store: Store) -> asyncio.Task[None]:
+    """Summing up that does not end by itself, under way."""
+    task = asyncio.create_task(store.roll_up(), name="summing up")
+    running = "SELECT count() FROM system.processes WHERE query LIKE '%endless%' AND query NOT LIKE '%system.processes%'"
+    async with asyncio.timeout(30):
+        while await ask(store, running) != "1":  # noqa: ASYNC110 - it is an engine, which tells nobody
+            await asyncio.sleep(0.02)
+    return task
+
+
+@pytest.fixture
+def never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    sql = "SELECT sum(sipHash64(number)) AS endless FROM system.numbers_mt SETTINGS max_threads = 1"
+    monkeypatch.setattr(Rolling, "statements", lambda *_: iter([sql]))
+
+
+@pytest.mark.usefixtures("never_ends")
+async def test_inserts_and_queries_go_on_meanwhile(store: Store, clock: Clock) -> None:
+    await fill(store, "a")
+    clock.now_s += LATER_S
+    task = await endless(store)
+    await fill(store, "b")
+    assert await ask(store, "SELECT count() FROM open") == str(2 * 41)
+    assert not task.done()
+
+
+@pytest.mark.usefixtures("never_ends")
+async def test_closing_ends_it(store: Store, url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And it is done after the next start, with what came beside it."""
+    await fill(store, "a")
+    clock.now_s += LATER_S
+    task = await endless(store)
+    await fill(store, "b")
+    async with asyncio.timeout(30):
+        await store.close()
+    with pytest.raises(StoreUnavailable):
+        await task
+    monkeypatch.undo()
+    again = open_store(url)
+    await again.open()
+    await again.roll_up()
+    await agree(again)
+    await again.close()
+
+
 async def test_several_who_store_into_the_same_tables_sum_up_once(tmp_path: Path) -> None:
     with session(tmp_path) as own:
         migrate(own)
@@ -176,7 +222,7 @@ async def test_several_who_store_into_the_same_tables_sum_up_once(tmp_path: Path
             stored = f"toDateTime({each.stamp('open', now_s)})"
             own.execute(f"INSERT INTO infrasight.open (ts, node, stored) SELECT now64(9), 'n', {stored} FROM numbers(10)")
         for each in (first, second):
-            (minute,) = each.due(now_s + LATER_S)
+            (minute,) = each.close(now_s + LATER_S)
             for statement in each.statements(minute):
                 own.execute(statement)
         assert own.rows("SELECT toString(sum(events)) FROM infrasight.activity_1m") == [["20"]]

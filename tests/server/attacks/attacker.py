@@ -42,6 +42,20 @@ class Attacker:
         if body or end:
             self.h2.send_data(stream, body, end_stream=end)
 
+    async def pour(self, size: int, stream: int = 1) -> None:
+        """So many zeros, as fast as the server's windows let them in, or until it closes the connection."""
+        with contextlib.suppress(ConnectionError):
+            while size:
+                room = min(size, self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size)
+                if room > 0:
+                    self.h2.send_data(stream, bytes(room))
+                    size -= room
+                    await self.send()
+                elif data := await self.reader.read(65536):
+                    self.h2.receive_data(data)
+                else:
+                    return
+
     async def until_closed(self, within_s: float = 20.0) -> bytes:
         """What the server says until it closes the connection."""
         with contextlib.suppress(ConnectionError):

@@ -228,15 +228,9 @@ async def test_data_that_nobody_can_use_yet(victim: Victim) -> None:
 
 async def heavy(port: int, name: str) -> None:
     async with attacker(port) as evil:
-        evil.request(SHIP)
-        await evil.send()
-        while evil.h2.remote_settings.initial_window_size < 1 << 20:  # the windows are wide once we have said that we know
-            evil.h2.receive_data(await evil.reader.read(65536))
-            await evil.send()
-        await evil.send(http2(DATA, 0, 1, frame(bytes(ShipRequest(hello=Hello(node=name, version="1", boot_id="b", epoch=1))))))
-        await evil.send(http2(DATA, 0, 1, struct.pack(">BI", 0, 16 << 20)))
-        for _ in range(200):
-            await evil.send(http2(DATA, 0, 1, bytes(16_000)))
+        evil.request(SHIP, body=frame(bytes(ShipRequest(hello=Hello(node=name, version="1", boot_id="b", epoch=1)))))
+        evil.h2.send_data(1, struct.pack(">BI", 0, 16 << 20))
+        await evil.pour(4 << 20)
         await evil.until_closed()
 
 
