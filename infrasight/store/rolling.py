@@ -7,6 +7,7 @@ on the tables of events: each would cost every small batch a third more (docs/ST
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from infrasight.schema.ddl import DATABASE, quoted, text
@@ -25,10 +26,14 @@ SETTINGS = {
     "min_insert_block_size_bytes": "1000000000000",
     "distributed_foreground_insert": "1",
     "max_bytes_before_external_group_by": str(256 << 20),
+    "max_memory_usage": str(2 << 30),
 }
-"""One block for each day, so that the token stands for all of it; what is added up is on disk when it is more."""
+"""One block for each day, so that the token stands for all of it. Where nearly each row is somebody else's, what is added up goes to the disk, and a
+minute may be too much."""
 _NEWER = {"insert_select_deduplicate": "1"}
 """Of versions that do not deduplicate an INSERT SELECT by themselves."""
+TRIES = 3
+"""How often a minute is summed up that takes more memory than there is."""
 SUMMED = frozenset(kind.name for rollup in ROLLUPS.values() for kind in rollup.kinds)
 """Kinds that are summed up."""
 
@@ -51,6 +56,7 @@ class Rolling:
         since = f"stored >= toDateTime({max(self._closed_s, 1)}, 'UTC')"
         each = "SELECT DISTINCT toString(toUInt32(toStartOfMinute(stored))) AS minute"
         stored = " UNION ALL ".join(f"{each}, {text(kind)} AS kind FROM {DATABASE}.{quoted(kind)} WHERE {since}" for kind in sorted(SUMMED))
+        self._failures: Counter[int] = Counter()
         self._minutes: dict[int, set[str]] = {}
         """Kinds of what was stored in each minute, as far as we know."""
         for minute, kind in session.rows(stored):
@@ -69,8 +75,14 @@ class Rolling:
         self._closed_s = max([self._closed_s, *(minute + MINUTE_S for minute in due)])
         return due
 
+    def failed(self, minute: int) -> bool:
+        """It took too much memory; whether it has often enough."""
+        self._failures[minute] += 1
+        return self._failures[minute] >= TRIES
+
     def done(self, minute: int) -> None:
-        """It is summed up."""
+        """It is summed up, or never will be."""
+        del self._failures[minute]
         self._minutes.pop(minute, None)
 
     def statements(self, minute: int) -> Iterator[str]:

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import pyarrow as pa
@@ -27,8 +28,8 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 MAX_QUERIES = 16
 """At a time, those included whose client is slow to read."""
-CONSTRAINT_VIOLATED = 469
-"""ClickHouse's error when it is the rows that it does not take: another attempt ends the same, while others are taken."""
+CONSTRAINT_VIOLATED, TOO_MUCH_MEMORY = 469, 241
+"""ClickHouse's errors: of rows that it does not take, another attempt ends the same, while others are taken; for memory there may be room later."""
 UNREAD_S = 1.0
 """When there are so many, one that was not read for longer than this gives its place to another."""
 
@@ -234,7 +235,9 @@ class ThreadedStore(Store):
                     raise StoreUnavailable(f"store {self._name}: closed before minute {minute} was summed up")
                 self._summer().execute(statement)
         except EngineError as error:
-            raise StoreUnavailable(f"store {self._name}: {error}") from error
+            if not (error.code == TOO_MUCH_MEMORY and self._rolling and self._rolling.failed(minute)):
+                raise StoreUnavailable(f"store {self._name}: {error}") from error
+            log.warning("store %s: minute %s is in no rollup: %s", self._name, datetime.fromtimestamp(minute, UTC).isoformat(), error)
         if self._rolling:
             self._rolling.done(minute)
         return True

@@ -20,6 +20,7 @@ import uvloop
 from infrasight.client import Client, Shipment
 from infrasight.errors import WireError
 from infrasight.schema import KINDS, Column, Type, arrow_schema
+from infrasight.schema.parts import WHO
 from infrasight.wire import AckVerdict, Batch, Hello
 from infrasight.wire.codec import encode
 
@@ -28,16 +29,24 @@ RHYTHM_S = 8.0
 RATES = {"open": 1120, "process": 240, "execve": 120, "connect": 120}
 """Rows of a batch: 200 events a second."""
 DISTINCT = 12
-"""Values of a column of names in one batch."""
+"""Values of a column of names in one batch; and processes of a node, by which all columns that say who did it go."""
 
 
 def columns(kind: str, rows: int, node: str, seed: int = 0) -> pa.RecordBatch:
-    """Rows as one node has them: one name of its own, a few programs, more paths, times of the last two seconds."""
-    chance = random.Random(f"{kind} {node} {seed}")
-    now_ns = time.time_ns()
-    return pa.RecordBatch.from_arrays(
-        [_column(column, rows, node.encode(), chance, now_ns) for column in KINDS[kind].columns], schema=arrow_schema(kind)
-    )
+    """Rows as one node has them: one name of its own, a few processes, more paths, times of the last two seconds."""
+    chance, now_ns = random.Random(f"{kind} {node} {seed}"), time.time_ns()
+    doers = pa.array([chance.randrange(DISTINCT) for _ in range(rows)], pa.int32())
+    of_doers = {column.name for column in WHO if column.type is not Type.TIME}
+    made = [
+        _who(column, node, seed).take(doers) if column.name in of_doers else _column(column, rows, node.encode(), chance, now_ns)
+        for column in KINDS[kind].columns
+    ]
+    return pa.RecordBatch.from_arrays(made, schema=arrow_schema(kind))
+
+
+def _who(column: Column, node: str, seed: int) -> pa.Array:
+    """What a column says of each process of a node."""
+    return _column(column, DISTINCT, node.encode(), random.Random(f"{column.name} {node} {seed}"), time.time_ns())
 
 
 def _column(column: Column, rows: int, node: bytes, chance: random.Random, now_ns: int) -> pa.Array:

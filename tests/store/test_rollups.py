@@ -213,6 +213,23 @@ async def test_closing_ends_it(store: Store, url: str, clock: Clock, monkeypatch
     await again.close()
 
 
+async def test_what_takes_too_much_memory_is_given_up(store: Store, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """After some tries, with a word; and what comes after it is summed up."""
+    await fill(store, "a")
+    clock.now_s += LATER_S
+    store._rolling._settings["max_memory_usage"] = "1000"  # type: ignore[attr-defined]  # else it takes gigabytes of rows
+    for _ in range(rolling.TRIES - 1):
+        with pytest.raises(StoreUnavailable, match="memory"):
+            await store.roll_up()
+    await store.roll_up()
+    assert "minute 2026-09-21T14:13:00+00:00 is in no rollup" in caplog.text
+    store._rolling._settings["max_memory_usage"] = rolling.SETTINGS["max_memory_usage"]  # type: ignore[attr-defined]
+    await fill(store, "b")
+    clock.now_s += LATER_S
+    await store.roll_up()
+    assert await ask(store, "SELECT sum(events) FROM connections_1m") == "41"
+
+
 async def test_several_who_store_into_the_same_tables_sum_up_once(tmp_path: Path) -> None:
     with session(tmp_path) as own:
         migrate(own)
