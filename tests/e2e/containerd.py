@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.e2e.cgroups import remove_empty
-from tests.e2e.system import free_port
+from tests.ports import free_port
 
 IMAGE = "docker.io/library/infrasight-test:1"
 PAUSE = "docker.io/library/infrasight-pause:1"

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,16 +16,9 @@ from typing import Any, Self
 from infrasight.client import Client
 from infrasight.errors import WireError
 from infrasight.wire import StatusResponse
+from tests.ports import free_port
 
 Row = dict[str, Any]
-
-
-def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def _rows(port: int, sql: str) -> list[Row]:

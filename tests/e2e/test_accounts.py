@@ -14,8 +14,8 @@ import pytest
 
 from infrasight.schema.events.resource import RESOURCE
 from tests import workloads
-from tests.kernel.tap import eventually
 from tests.kernel.test_accounts import EXACT, HARMLESS, Held, agrees
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
 COUNTERS = [field.name for field in RESOURCE.fields if field.name != "interval"]
@@ -35,7 +35,7 @@ class Told:
 
     def all_rows(self, kind: str, pid: int) -> list[dict[str, Any]]:
         """Once it has ended."""
-        eventually(lambda: any(row["final"] for row in self.rows(kind, pid)), 30)
+        eventually(lambda: any(row["final"] for row in self.rows(kind, pid)))
         return self.rows(kind, pid)
 
     def stop(self) -> None:
@@ -61,10 +61,10 @@ def total(rows: list[dict[str, Any]]) -> Counter[str]:
 
 def test_all_rows_of_a_process_add_up_to_what_it_did(node: Told) -> None:
     held = Held("--cpu-ms", 900, "--threads", 3, "--pages", 501, "--files", 211, "--sockets", 11)
-    eventually(lambda: node.rows("resource", held.pid), 30)
+    eventually(lambda: node.rows("resource", held.pid))
     before = total(node.rows("resource", held.pid))
     said = held.work()
-    eventually(lambda: total(node.rows("resource", held.pid))["bytes_written"] >= said["bytes_written"], 30)
+    eventually(lambda: total(node.rows("resource", held.pid))["bytes_written"] >= said["bytes_written"])
     usage = held.end()
     rows = node.all_rows("resource", held.pid)
     agrees(total(rows), usage)

@@ -15,7 +15,6 @@ from tests.runtimes.fake_kubernetes import FakeKubernetes, Pods, owner, served
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.serial,
-    pytest.mark.timeout(300),
     pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc", "cgroup2", "containerd", "busybox"),
 ]
 NODE = "node-1"

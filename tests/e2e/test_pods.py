@@ -15,7 +15,6 @@ from tests.e2e.system import Row, System
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.serial,
-    pytest.mark.timeout(300),
     pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc", "cgroup2", "containerd", "busybox"),
 ]
 IN_A_POD = 5

@@ -20,8 +20,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.system import Row, System, free_port
+from tests.e2e.system import Row, System
 from tests.kernel.calls import cgroup_mount
+from tests.ports import free_port
 from tests.workloads import build, run
 
 pytestmark = [

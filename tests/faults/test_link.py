@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.link import Link
-from tests.faults.world import Load, Node, Server, recovered, report, running, settled, until
+from tests.faults.world import Load, Node, Server, recovered, report, running, settled
+from tests.waiting import until
 
 Fault = Callable[[Link, Server, Load], Awaitable[None]]
 

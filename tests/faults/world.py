@@ -18,8 +18,9 @@ from typing import Any, Self
 from infrasight.client import Client
 from infrasight.errors import StoreUnavailable, WireError
 from infrasight.wire import StatusResponse
-from tests.e2e.system import free_port
 from tests.faults.node import NUMBER, SHARES, Produced
+from tests.ports import free_port
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 Ask = Callable[[str], Awaitable[list[list[str]]]]
@@ -155,13 +156,6 @@ class Node(Process):
     async def end(self) -> int:
         self.signal(signal.SIGTERM)
         return await self.ended()
-
-
-async def until(condition: Callable[[], Any], within_s: float = 30.0) -> None:
-    """Until it holds."""
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - of other processes, which have no Event
-            await asyncio.sleep(0.02)
 
 
 @dataclass(frozen=True)

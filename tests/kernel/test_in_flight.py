@@ -16,7 +16,8 @@ from infrasight.schema.events.process import EXEC, EXIT, FORK
 from tests import workloads
 from tests.kernel.conftest import Limits
 from tests.kernel.maps import calls_of, maps_of
-from tests.kernel.tap import Record, Tap, eventually, tapping
+from tests.kernel.tap import Record, Tap, tapping
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
 

@@ -16,8 +16,8 @@ from infrasight.node.reader import IDLE_S, SHARE, SWEEP_S, Reader
 from infrasight.schema.kinds import FILLED, records_of
 from tests.actors.clock import settle
 from tests.kernel.memory_ring import MemoryRing, record_of
-from tests.node.collector import until
 from tests.node.records import layout_of, make
+from tests.waiting import LIMIT_S, until
 
 
 class Clock:
@@ -288,7 +288,7 @@ async def test_stopping_takes_all_ends_and_looks_at_all_accounts(ends: int, kern
     reader, outbox = reader_of(kernel)
     await reader._look()
     reader.stop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         await reader.run()
     got = drains(outbox)
     assert [number for drain in got for _, numbers in numbers_of(drain)[1] for number in numbers] == list(range(ends))
@@ -324,14 +324,15 @@ async def test_how_long_until_the_next_look(kernel: Kernel, clock: Clock) -> Non
 async def test_who_has_nothing_to_do_waits_to_be_told(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not looking meanwhile, but for what is due; and then a while for more."""
     monkeypatch.setattr(module, "LOSS_EVERY_S", 1e6)
-    reader, outbox = reader_of(kernel)
+    outbox: Mailbox[Drain] = Mailbox("out", limit=1000)
+    reader = Reader(kernel, outbox, interval_s=1e6)  # type: ignore[arg-type]
     await reader._look()
     waits: list[float] = []
-    wait = Alarm.wait
+    wait, more = Alarm.wait, asyncio.Event()
 
     async def waiting(alarm: Alarm, most_s: float) -> bool:
         waits.append(most_s)
-        return await wait(alarm, min(most_s, 5))
+        return await wait(alarm, most_s) if len(waits) != 2 else not await more.wait()
 
     monkeypatch.setattr(Alarm, "wait", waiting)
     task = asyncio.create_task(reader.run())
@@ -342,12 +343,13 @@ async def test_who_has_nothing_to_do_waits_to_be_told(kernel: Kernel, monkeypatc
     kernel.happens("open", 1)
     await until(lambda: len(waits) == 2)
     kernel.happens("open", 2, 3)
+    more.set()
     assert waits[1] == IDLE_S
     await until(lambda: kernel.awaited)
     (drain,) = drains(outbox)
     assert numbers_of(drain)[1] == [("open", [1, 2, 3])]
     reader.stop()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(LIMIT_S):
         await task
 
 
@@ -384,7 +386,7 @@ async def test_stopping_drains(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) 
     kernel.lost = {("open", "ring_full"): 9}
     reader.stop()
     reader.stop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         await task
     assert kernel.detached == 1
     got = drains(outbox)
@@ -406,7 +408,7 @@ async def test_a_record_that_is_never_submitted_holds_nobody_up(kernel: Kernel) 
     kernel.happens("open", 1)
     kernel.memory["open"].reserve()
     reader.stop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         await reader.run()
     assert len(drains(outbox)) == 1
 
@@ -425,7 +427,7 @@ async def test_a_full_mailbox_blocks(kernel: Kernel) -> None:
     assert kernel.memory["open"].ring.fill() > 0
     reader.stop()
     got = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         while not task.done() or outbox.statistics().depth:
             got += drains(outbox)
             await asyncio.sleep(0)

@@ -14,8 +14,8 @@ from infrasight.node.names import namespaces as module
 from infrasight.node.names.inside import UNKNOWN, File, Inside
 from infrasight.node.names.namespaces import AT_ONCE, CHECK_EVERY_S, SETTLED_S, WAITING_MAX, Namespaces
 from infrasight.schema.events.process import CWD, EXEC, FORK
-from tests.node.collector import until
 from tests.node.records import life, together
+from tests.waiting import until
 
 OWN, OURS = 1, (9, 9)
 ALL = ((0, 0, 2**32 - 1),)
@@ -38,7 +38,7 @@ class Looks:
     def __call__(self, pid: int, namespace: int, before: Inside | None) -> Inside:
         self.asked.append((pid, namespace))
         if namespace in self.hanging:
-            self.over.wait(60)
+            self.over.wait(600)
         if pid not in self.found:
             raise ProcessLookupError
         return self.found[pid]
@@ -158,11 +158,11 @@ async def test_nobody_waits_long_for_one_that_hangs(looks: Looks) -> None:
     names.meet(executed((7, 2)))
     began_s = time.monotonic()
     await names.wait()
-    assert 0.9 * module.WAIT_S <= time.monotonic() - began_s < 5
+    assert 0.9 * module.WAIT_S <= time.monotonic() - began_s < 20
     names.meet(executed((8, 3)))
     began_s = time.monotonic()
     await names.wait(60)
-    assert time.monotonic() - began_s < 5, "not again so soon"
+    assert time.monotonic() - began_s < 20, "not again so soon"
     await until(lambda: names.find(3, 8) is not None)
     assert (names.find(2, 7), names.looking) == (None, 1)
     looks.over.set()
