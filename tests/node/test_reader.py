@@ -177,6 +177,35 @@ async def test_process_life_is_always_read_whole(kernel: Kernel, monkeypatch: py
     assert numbers_of(drain) == (list(range(100)), [("open", [7])])
 
 
+async def test_events_wait_for_process_life_that_is_being_told(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that is not submitted yet hides those after it, and with them forks of processes whose events are there."""
+    reader, outbox = reader_of(kernel)
+    life = kernel.memory["process"]
+    busy = life.reserve()
+    assert busy is not None
+    kernel.happens("process", 2)
+    kernel.happens("open", 3)
+    await reader._look()
+    life.submit(busy, record_of(life.layout, enter_ns=1))
+    await reader._look()
+    assert [(*numbers_of(drain), drain.whole_until_ns > 0) for drain in drains(outbox)] == [([1, 2], [("open", [3])], True)]
+    busy, plain, tries = life.reserve(), life.ring.take, list[int]()
+    assert busy is not None
+    kernel.happens("process", 5)
+    kernel.happens("open", 6)
+
+    def slowly(end: int, most: int) -> Any:
+        tries.append(end)
+        if len(tries) == 3:
+            life.submit(busy, record_of(life.layout, enter_ns=4))
+        return plain(end, most)
+
+    monkeypatch.setattr(life.ring, "take", slowly)
+    await reader._look()
+    assert [numbers_of(drain) for drain in drains(outbox)] == [([4, 5], [("open", [6])])]
+    assert len(tries) == 3
+
+
 async def test_until_when_all_has_come(kernel: Kernel, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until now, unless some is left in a ring: that came after all that was taken from it."""
     reader, outbox = reader_of(kernel)
