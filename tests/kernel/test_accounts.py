@@ -103,8 +103,8 @@ class Held:
 
 
 def final(tap: Tap, kind: str, pid: int) -> list[Any]:
-    """Records of its end, which comes a moment after its parent has been told."""
-    eventually(lambda: tap.records(kind, pid=pid))
+    """Records of its end, which comes a moment after its parent has been told: one for each account that it had."""
+    eventually(lambda: tap.records(kind, pid=pid) and not live(tap.tracing, kind, pid))
     return tap.records(kind, pid=pid)
 
 
