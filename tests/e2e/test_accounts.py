@@ -15,7 +15,7 @@ import pytest
 from infrasight.schema.events.resource import RESOURCE
 from tests import workloads
 from tests.kernel.test_accounts import EXACT, HARMLESS, Held, agrees
-from tests.waiting import eventually
+from tests.waiting import LIMIT_S, eventually
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
 COUNTERS = [field.name for field in RESOURCE.fields if field.name != "interval"]
@@ -34,13 +34,15 @@ class Told:
         return [row for row in found if row["kind"] == kind and row["pid"] == pid]
 
     def all_rows(self, kind: str, pid: int) -> list[dict[str, Any]]:
-        """Once it has ended."""
+        """Once it has ended. Its last row is not told alone: the node is stopped, and has then told all."""
         eventually(lambda: any(row["final"] for row in self.rows(kind, pid)))
+        self.stop()
         return self.rows(kind, pid)
 
     def stop(self) -> None:
+        """Legal twice."""
         self.node.terminate()
-        self.node.communicate(timeout=60)
+        self.node.communicate(timeout=LIMIT_S)
         assert self.node.returncode == 0
 
 
@@ -49,7 +51,7 @@ def node(tmp_path: Path) -> Iterator[Told]:
     told = Told(tmp_path / "rows")
     try:
         # Process life is always told; whoever begins now makes some.
-        eventually(lambda: subprocess.run(["/bin/true"], check=True) and told.path.stat().st_size, 120)
+        eventually(lambda: subprocess.run(["/bin/true"], check=True) and told.path.stat().st_size, 2 * LIMIT_S)
         yield told
     finally:
         told.stop()
