@@ -151,6 +151,19 @@ async def test_one_that_has_the_nodes_root_is_looked_at_with_each_program(looks:
     assert names.find(2, 8).user(33) == b"container"  # type: ignore[union-attr]
 
 
+async def test_who_was_there_first_is_tried_when_all_others_have_ended(looks: Looks) -> None:
+    """A shell whose commands are short: once at the host's root still, once at its own."""
+    names = table(looks)
+    looks.found = {7: named(b"host", OURS)}
+    names.meet(executed((7, 2), *((pid, 2) for pid in range(100, 120))))
+    await names.wait(20)
+    assert names.find(2, 119).user(33) == b"host"  # type: ignore[union-attr]
+    looks.found = {7: named(b"container")}
+    names.meet(executed(*((pid, 2) for pid in range(120, 140))))
+    await names.wait(20)
+    assert names.find(2, 139).user(33) == b"container"  # type: ignore[union-attr]
+
+
 async def test_nobody_waits_long_for_one_that_hangs(looks: Looks) -> None:
     """And then goes without for some time; what comes later is known all the same."""
     names = table(looks)
