@@ -25,6 +25,9 @@ TAKE_BYTES = 2 << 20
 """Most that is taken from one ring at a time."""
 LIFE = "process"
 """The ring of process life."""
+LIFE_TRIES = 100
+"""How often one look tries to read all of process life: a program on another processor that has its record in hand, for a microsecond, hides what
+came after it."""
 LOSS_EVERY_S = 1.0
 """How often the kernel's loss counters are read."""
 REST_EVERY_S = 10.0
@@ -137,15 +140,26 @@ class Reader(Actor):
         whole_until_ns = 0 if self._ends_left else looked_ns
         # How far the events go is fixed before process life is read: so the fork of every process in them has been read when they are.
         ends = [(ring, ring.end()) for ring in self._tracing.rings if ring.name != LIFE]
-        life = [records for ring in self._tracing.rings if ring.name == LIFE for _, records in self._take(ring, ring.end(), ring.size)]
+        life, whole = self._life()
         for ring, end in ends:
-            taken = self._take(ring, end)
+            taken = self._take(ring, end) if whole else []
             data += taken
             if not ring.read_up_to(end):  # what is left there came later than all that was taken
                 whole_until_ns = min(whole_until_ns, max((int(records["enter_ns"].max()) for _, records in taken), default=0))
         self._rest()
         offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         return Drain(life, data, self._losses(), accounts, offset_ns, looked_ns, swept, whole_until_ns)
+
+    def _life(self) -> tuple[list[Records], bool]:
+        """Process life until now, and whether that is all of it. If not, events wait for the next look."""
+        life, whole = list[Records](), True
+        for ring in (each for each in self._tracing.rings if each.name == LIFE):
+            end = ring.end()
+            for _ in range(LIFE_TRIES):
+                life += [records for _, records in self._take(ring, end, ring.size)]
+                if whole := ring.read_up_to(end):
+                    break
+        return life, whole
 
     def _rest(self) -> None:
         if time.monotonic() - self._rested_s >= REST_EVERY_S:

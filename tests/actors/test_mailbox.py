@@ -6,6 +6,7 @@ import pytest
 
 from infrasight.actors import Mailbox, WhenFull
 from infrasight.errors import MailboxClosed
+from tests.waiting import LIMIT_S
 
 from .clock import settle
 
@@ -117,7 +118,7 @@ async def test_a_ready_receiver_loses_nothing_to_a_burst() -> None:
     await settle()
     for item in range(50):
         await box.put(item)
-    await asyncio.wait_for(receiver, 5)
+    await asyncio.wait_for(receiver, LIMIT_S)
     assert got == list(range(50))
     assert box.statistics().dropped == 0
 
@@ -188,7 +189,7 @@ async def test_a_receiver_cancelled_after_it_was_woken_passes_the_item_on() -> N
     await settle()
     assert box.put_nowait(1)  # wakes the first, which has not run yet
     first.cancel()
-    assert await asyncio.wait_for(second, 5) == 1
+    assert await asyncio.wait_for(second, LIMIT_S) == 1
     assert first.cancelled()
 
 
@@ -199,7 +200,7 @@ async def test_a_sender_cancelled_after_it_was_called_passes_its_turn_on() -> No
     await settle()
     assert box.get_nowait() == 1  # calls the first, which has not run yet
     first.cancel()
-    await asyncio.wait_for(second, 5)
+    await asyncio.wait_for(second, LIMIT_S)
     assert first.cancelled()
     assert [box.get_nowait(), box.get_nowait()] == [3, None]
 
@@ -210,7 +211,7 @@ async def test_when_a_heavy_sender_gives_up_the_lighter_one_behind_it_goes() -> 
     heavy, light = asyncio.create_task(box.put(7)), asyncio.create_task(box.put(2))
     await settle()
     heavy.cancel()
-    await asyncio.wait_for(light, 5)
+    await asyncio.wait_for(light, LIMIT_S)
     assert [box.get_nowait(), box.get_nowait()] == [6, 2]
 
 

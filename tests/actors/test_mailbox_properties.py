@@ -7,6 +7,7 @@ import pytest
 
 from infrasight.actors import Mailbox, WhenFull
 from infrasight.errors import MailboxClosed
+from tests.waiting import LIMIT_S
 
 Item = tuple[int, int]
 """(ticket, weight). Tickets are drawn when a put begins, so they are the order in which senders came."""
@@ -87,7 +88,7 @@ async def test_whatever_happens(seed: int, when_full: WhenFull) -> None:
     for _ in range(300):
         await play.step()
     play.box.close()
-    results = await asyncio.wait_for(asyncio.gather(*play.tasks, return_exceptions=True), 10)
+    results = await asyncio.wait_for(asyncio.gather(*play.tasks, return_exceptions=True), LIMIT_S)
     play.check()
     assert {type(result) for result in results} <= {type(None), MailboxClosed, asyncio.CancelledError}
     if when_full is WhenFull.BLOCK:
@@ -126,6 +127,6 @@ async def test_nobody_is_forgotten(seed: int) -> None:
 
     work = [insist(item) for item in range(40)] + [insist() for _ in range(40)]
     rng.shuffle(work)
-    await asyncio.wait_for(asyncio.gather(*work), 10)
+    await asyncio.wait_for(asyncio.gather(*work), LIMIT_S)
     assert sorted(got) == list(range(40))
     assert box.statistics().accepted == box.statistics().delivered == 40

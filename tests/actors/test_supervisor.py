@@ -8,6 +8,7 @@ import pytest
 
 from infrasight.actors import Actor, Edge, Graph, Mailbox, RestartPolicy, Supervisor
 from infrasight.errors import ActorFailed, MailboxClosed
+from tests.waiting import LIMIT_S
 
 from .cast import Failing, Sink, Source, Stage, Waiting
 from .clock import VirtualClock, settle
@@ -28,7 +29,7 @@ def supervise(clock: VirtualClock, actors: Sequence[Actor], edges: Sequence[Edge
 
 async def finish(running: "asyncio.Task[None]") -> None:
     """Await with a real limit, so that a hang is a failure and not a hang."""
-    await asyncio.wait_for(running, 10)
+    await asyncio.wait_for(running, LIMIT_S)
 
 
 def crash_on(*bad: int) -> "CrashOn":
@@ -57,7 +58,7 @@ async def test_starts_downstream_first_and_drains_upstream_first(clock: VirtualC
         [Source("source", a, range(20)), Stage("one", a, [b], diary=diary), Stage("two", b, [c], diary=diary), sink],
         [Edge(a, "source", "one"), Edge(b, "one", "two"), Edge(c, "two", "sink")],
     )
-    await asyncio.wait_for(supervisor.run(), 10)
+    await asyncio.wait_for(supervisor.run(), LIMIT_S)
     assert diary == ["sink starts", "two starts", "one starts", "one ends", "two ends", "sink ends"]
     assert sink.got == list(range(20))
     assert supervisor.running == []
@@ -166,7 +167,7 @@ async def test_rare_crashes_are_forgiven_for_ever(clock: VirtualClock) -> None:
 
 
 async def finish_by_stop(supervisor: Supervisor, running: "asyncio.Task[None]") -> None:
-    await asyncio.wait_for(supervisor.stop(1.0), 10)
+    await asyncio.wait_for(supervisor.stop(1.0), LIMIT_S)
     await finish(running)
 
 
@@ -183,7 +184,7 @@ async def test_stop_drains(clock: VirtualClock) -> None:
     supervisor = supervise(clock, [source, Stage("stage", a, [b]), sink], [Edge(a, "source", "stage"), Edge(b, "stage", "sink")])
     running = asyncio.create_task(supervisor.run())
     await settle()
-    assert await asyncio.wait_for(supervisor.stop(5.0), 10)
+    assert await asyncio.wait_for(supervisor.stop(5.0), LIMIT_S)
     await finish(running)
     assert sink.got == list(range(50))
     assert await supervisor.stop(5.0), "twice"
@@ -196,7 +197,7 @@ async def test_stop_before_start(clock: VirtualClock) -> None:
     supervisor = supervise(clock, [source, sink], [Edge(a, "source", "sink")])
     assert await supervisor.stop(5.0)
     assert await supervisor.stop(5.0)
-    await asyncio.wait_for(supervisor.run(), 10)
+    await asyncio.wait_for(supervisor.run(), LIMIT_S)
     assert sink.diary == [], "nothing was started"
     assert a.closed
 
@@ -211,7 +212,7 @@ async def test_stop_cancels_what_is_left_after_its_grace(clock: VirtualClock) ->
     assert not stopping.done()
     assert supervisor.running == ["deaf"]
     await clock.advance(0.2)
-    assert await asyncio.wait_for(stopping, 10) is False
+    assert await asyncio.wait_for(stopping, LIMIT_S) is False
     assert deaf.cancelled
     await finish(running)  # returns: stopping was asked for
     assert await supervisor.stop(5.0) is False
@@ -225,7 +226,7 @@ async def test_a_second_stop_may_hurry_the_first(clock: VirtualClock) -> None:
     await settle()
     hurried = asyncio.create_task(supervisor.stop(1.0))
     await clock.advance(1.0)
-    assert not any(await asyncio.wait_for(asyncio.gather(patient, hurried), 10))
+    assert not any(await asyncio.wait_for(asyncio.gather(patient, hurried), LIMIT_S))
     await finish(running)
 
 
@@ -252,7 +253,7 @@ async def test_two_stops_cancel_once(clock: VirtualClock) -> None:
     await clock.advance(1.0)
     assert not running.done()
     cleanup_may_end.set()
-    assert not any(await asyncio.wait_for(asyncio.gather(*stops), 10))
+    assert not any(await asyncio.wait_for(asyncio.gather(*stops), LIMIT_S))
     await finish(running)
     assert cleaned == ["up"]
 
@@ -269,7 +270,7 @@ async def test_stop_ends_the_backoff_of_a_source_but_not_of_those_who_drain(cloc
     assert supervisor.running == ["sink"]
     assert failing.runs == 1
     await clock.advance(0.1)
-    assert await asyncio.wait_for(stopping, 10)
+    assert await asyncio.wait_for(stopping, LIMIT_S)
     await finish(running)
     assert sink.got == [0, 2]
 
@@ -308,7 +309,7 @@ async def test_a_receiver_that_ends_early_ends_its_senders(clock: VirtualClock, 
     actors = [Source("source", a, range(1000)), Stage("stage", a, [b]), sink]
     graph = Graph("g", actors, [Edge(a, "source", "stage"), Edge(b, "stage", "sink")])
     supervisor = Supervisor(graph, clock=clock.time, sleep=clock.sleep)
-    await asyncio.wait_for(supervisor.run(), 10)
+    await asyncio.wait_for(supervisor.run(), LIMIT_S)
     assert sink.got == [0, 1, 2]
     assert set(supervisor.crashes.values()) == {0}
     assert "g.sink ended and left" in caplog.text
@@ -320,7 +321,7 @@ async def test_a_shared_inbox_stays_open_while_another_receiver_is_there(clock: 
     quitter, stayer = Sink("quitter", a, enough=1), Sink("stayer", a)
     edges = [Edge(a, "source", "quitter"), Edge(a, "source", "stayer")]
     supervisor = supervise(clock, [Source("source", a, range(30)), quitter, stayer], edges)
-    await asyncio.wait_for(supervisor.run(), 10)
+    await asyncio.wait_for(supervisor.run(), LIMIT_S)
     assert sorted(quitter.got + stayer.got) == list(range(30))
     assert len(quitter.got) == 1
 
@@ -331,7 +332,7 @@ async def test_mailbox_closed_is_a_crash_while_there_is_someone_to_talk_to(clock
     outbox = box("outbox")
     supervisor = supervise(clock, [failing, Sink("sink", outbox)], [Edge(outbox, "failing", "sink")], RestartPolicy(budget=0))
     with pytest.raises(ActorFailed):
-        await asyncio.wait_for(supervisor.run(), 10)
+        await asyncio.wait_for(supervisor.run(), LIMIT_S)
 
 
 async def test_an_actor_that_gets_until_mailbox_closed_ends_well(clock: VirtualClock) -> None:
@@ -344,7 +345,7 @@ async def test_an_actor_that_gets_until_mailbox_closed_ends_well(clock: VirtualC
 
     a = box("a")
     supervisor = supervise(clock, [Source("source", a, range(5)), Plain()], [Edge(a, "source", "plain")])
-    await asyncio.wait_for(supervisor.run(), 10)
+    await asyncio.wait_for(supervisor.run(), LIMIT_S)
     assert supervisor.crashes["plain"] == 0
     assert a.statistics().delivered == 5
 

@@ -12,6 +12,7 @@ from infrasight.errors import InfraSightError
 from infrasight.wire import Event, KindStatus, QueryResponse, StatusResponse, SubscribeRequest, SubscribeResponse
 from infrasight.wire.server import GrpcServer
 from infrasight.wire.service import EventsService, ServerStream
+from tests.waiting import LIMIT_S
 
 Answer = Callable[[str, str], list[bytes]]
 
@@ -63,9 +64,9 @@ def served(stub: Stub) -> Iterator[str]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     try:
-        yield str(asyncio.run_coroutine_threadsafe(server.start(), loop).result(10))
+        yield str(asyncio.run_coroutine_threadsafe(server.start(), loop).result(LIMIT_S))
     finally:
-        asyncio.run_coroutine_threadsafe(server.close(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(server.close(), loop).result(LIMIT_S)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(LIMIT_S)
         loop.close()

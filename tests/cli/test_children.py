@@ -16,6 +16,7 @@ import pytest
 from infrasight.actors.restarts import RestartPolicy
 from infrasight.cli.children import Child, Program
 from infrasight.errors import ChildFailed
+from tests.waiting import LIMIT_S
 
 QUICK = RestartPolicy(budget=2, within_s=60, backoff_s=0.01, backoff_max_s=0.01)
 SERVES = """
@@ -152,5 +153,5 @@ def test_a_child_whose_parent_is_gone_before_it_begins_ends(tmp_path: Path) -> N
     (tmp_path / "workload.py").write_text("print('it ran')")
     command = [sys.executable, "-m", "infrasight.cli.child", "1", "workload"]
     environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    done = subprocess.run(command, capture_output=True, env=environ, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, env=environ, timeout=LIMIT_S, check=False)
     assert (done.returncode, done.stdout) == (1, b"")

@@ -10,14 +10,14 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-import time
 import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from tests.e2e.cgroups import remove_empty
-from tests.e2e.system import free_port
+from tests.ports import free_port
+from tests.waiting import LIMIT_S, eventually
 
 IMAGE = "docker.io/library/infrasight-test:1"
 PAUSE = "docker.io/library/infrasight-pause:1"
@@ -107,21 +107,19 @@ class Containerd:
         """Once it answers."""
         log = (self.directory / "log").open("ab")
         self._process = subprocess.Popen(["containerd", "--config", self.directory / "config.toml"], stdout=log, stderr=log)
-        end = time.monotonic() + 60
-        while self._ctr("version", check=False).returncode:
-            assert self._process.poll() is None, (self.directory / "log").read_text()
-            assert time.monotonic() < end, (self.directory / "log").read_text()
-            time.sleep(0.05)
+        said = (self.directory / "log").read_text
+        eventually(lambda: self._ctr("version", check=False).returncode == 0 or self._process.poll() is not None, said=said)
+        assert self._process.poll() is None, said()
 
     def stop(self) -> None:
         """Its containers, images and settings stay."""
         self._process.terminate()
-        self._process.wait(60)
+        self._process.wait(LIMIT_S)
 
     def kill(self) -> None:
         """As `stop`, at once and without a word."""
         self._process.kill()
-        self._process.wait(60)
+        self._process.wait(LIMIT_S)
 
     def calls(self, service: str, method: str) -> int:
         """How often it was asked this, through its socket, since it was started."""
@@ -131,7 +129,7 @@ class Containerd:
         return sum(int(line.split()[-1]) for line in lines if line.startswith(told))
 
     def _ctr(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(["ctr", "--address", self.socket, *words], check=check, capture_output=True, timeout=60)
+        return subprocess.run(["ctr", "--address", self.socket, *words], check=check, capture_output=True)
 
     def run(self, name: str, script: str, *options: str, namespace: str = "default") -> None:
         """Run a shell script in a new container, to its end; it has to succeed."""

@@ -33,6 +33,7 @@ from infrasight.wire._generated.others.runtimes.cri_driving import (
 from infrasight.wire.local import LocalChannel
 from tests.e2e.cgroups import remove_empty
 from tests.e2e.containerd import IMAGE
+from tests.waiting import LIMIT_S
 
 _EXITED = 2
 NAMESPACE = "shop"
@@ -110,7 +111,7 @@ class Driver:
     async def ended(self, id: str) -> None:
         """Once all of a container has ended."""
         wanted = ListContainers(filter=Filter(id=id, state=State(state=_EXITED)))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(LIMIT_S):
             while not (await self._channel.ask(_route("ListContainers"), wanted, Containers, {})).containers:  # noqa: ASYNC110  # nobody tells
                 await asyncio.sleep(0.02)
 

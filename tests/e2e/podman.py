@@ -6,13 +6,13 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tests.e2e.cgroups import remove_empty
 from tests.e2e.containerd import IMAGE, image
+from tests.waiting import LIMIT_S, eventually
 
 _STORAGE = '[storage]\ndriver = "vfs"\ngraphroot = "{0}/graph"\nrunroot = "{0}/run"\n'
 _CONTAINERS = """[containers]
@@ -46,22 +46,19 @@ class Podman:
         log = (self.directory / "log").open("wb")
         command = ["podman", "system", "service", "--time=0", f"unix://{self.socket}"]
         self._process = subprocess.Popen(command, env=self._environ, stdout=log, stderr=log)
-        end = time.monotonic() + 60
-        while not self.socket.is_socket():
-            assert self._process.poll() is None, (self.directory / "log").read_text()
-            assert time.monotonic() < end, (self.directory / "log").read_text()
-            time.sleep(0.05)
+        eventually(lambda: self.socket.is_socket() or self._process.poll() is not None, said=(self.directory / "log").read_text)
+        assert self._process.poll() is None, (self.directory / "log").read_text()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._process.terminate()
-        self._process.wait(60)
+        self._process.wait(LIMIT_S)
         shutil.rmtree(self.directory)
         remove_empty("/libpod_parent/conmon")
         remove_empty("/libpod_parent")
 
     def _podman(self, *words: str) -> None:
-        done = subprocess.run(["podman", *words], env=self._environ, capture_output=True, text=True, timeout=100)
+        done = subprocess.run(["podman", *words], env=self._environ, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
     def run(self, name: str, script: str, *options: str) -> None:

@@ -6,27 +6,32 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from infrasight.client import Client
+from infrasight.client import Client, Subscription
 from infrasight.errors import WireError
-from infrasight.wire import StatusResponse
+from infrasight.wire import Event, StatusResponse
+from tests.ports import free_port
+from tests.waiting import LIMIT_S, eventually
 
 Row = dict[str, Any]
+START_S = 2 * LIMIT_S
+"""Until it runs, on a machine where its programs were never compiled before, and others compile too."""
 
 
-def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def one_number(rows: list[Row]) -> int:
+    """The one that these rows are."""
+    (row,) = rows
+    return int(next(iter(row.values())))
 
 
 async def _rows(port: int, sql: str) -> list[Row]:
@@ -49,25 +54,33 @@ class System:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(self.command, stdout=self.log.open("wb"), stderr=subprocess.STDOUT, start_new_session=True)
-        self.wait_for("infrasight node ready")
+        try:
+            self.wait_for("infrasight node ready")
+        except BaseException:
+            self._process.kill()
+            raise
         return self
 
-    def wait_for(self, text: str, times: int = 1, within_s: float = 60) -> None:
-        """Until the log has said `text` so many times."""
-        end = time.monotonic() + within_s
-        while self.log.read_text(errors="replace").count(text) < times:
-            assert self._process.poll() is None, f"ended: {self.log.read_text(errors='replace')}"
-            assert time.monotonic() < end, f"no {text!r} in time: {self.log.read_text(errors='replace')}"
-            time.sleep(0.05)
+    def said(self, text: str) -> int:
+        """How often the log has said this."""
+        return self.log.read_text(errors="replace").count(text)
+
+    def wait_for(self, text: str, times: int = 1) -> None:
+        """Until the log has said this so many times."""
+        eventually(lambda: self.said(text) >= times or self._process.poll() is not None, START_S, lambda: self.log.read_text(errors="replace"))
+        assert self._process.poll() is None, f"ended: {self.log.read_text(errors='replace')}"
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
+        try:
+            self.stop()
+        finally:
+            self._process.kill()
 
     def stop(self) -> int:
         """End it as Ctrl-C does; its exit status."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
-        return self._process.wait(60)
+        return self._process.wait(2 * LIMIT_S)
 
     def pid_of(self, module: str) -> int:
         """The process of `infrasight.node` or `infrasight.server` that is our supervisor's child."""
@@ -91,21 +104,63 @@ class System:
 
     def count(self, sql: str) -> int:
         """The one number that a statement gives."""
-        (row,) = self.query(sql)
-        return int(next(iter(row.values())))
+        return one_number(self.query(sql))
 
-    def wait_for_count(self, sql: str, wanted: int, within_s: float = 20) -> int:
-        """The number, once it has reached `wanted` and stayed there for half a second, or when time is over."""
-        end, found = time.monotonic() + within_s, -1
-        while time.monotonic() < end:
+    def rows_once(self, sql: str, true: Callable[[list[Row]], object], still_s: float = 0.5, within_s: float = LIMIT_S) -> list[Row]:
+        """The rows of a statement, once this is true of them and they have stayed the same for a while; or as they are when time is over. Of what is
+        asserted, all has to be in one statement: what is in another table, or was done by another process, may come later."""
+        found: list[Row] | None = None
+        since_s, end_s = time.monotonic(), time.monotonic() + within_s
+        while time.monotonic() < end_s:
+            before, found = found, self._answer(sql)
+            if found is None or (still_s and found != before) or not true(found):
+                since_s = time.monotonic()
+            elif time.monotonic() - since_s >= still_s:
+                break
+            time.sleep(0.1)
+        return found or []
+
+    def _answer(self, sql: str) -> list[Row] | None:
+        """None while there is no server."""
+        try:
+            return self.query(sql)
+        except WireError:
+            return None
+
+    def wait_for_count(self, sql: str, wanted: int) -> int:
+        """The one number that a statement gives, as `rows_once`, once it is `wanted` at least."""
+        rows = self.rows_once(sql, lambda rows: one_number(rows) >= wanted)
+        return one_number(rows) if rows else -1
+
+    def wait_until_more(self, sql: str, least: int) -> None:
+        """Until the one number that a statement gives is so large, while it may go on growing."""
+        rows = self.rows_once(sql, lambda rows: one_number(rows) >= least, still_s=0)
+        assert rows and one_number(rows) >= least, rows  # noqa: PT018 - the same, said at once
+
+    @contextmanager
+    def watched(self, **wanted: Any) -> Iterator[list[Event]]:
+        """The events that people see as they happen, in a list that grows; what is healed in the store was seen as it was."""
+        seen, begun, over = list[Event](), threading.Event(), threading.Event()
+
+        async def watch() -> None:
+            async with Client("127.0.0.1", self.port) as client, client.subscribe(**wanted) as events:
+                begun.set()
+                coming = asyncio.create_task(gather(events))
+                await asyncio.to_thread(over.wait)
+                coming.cancel()
+
+        async def gather(events: Subscription) -> None:
+            async for event in events:
+                seen.append(event)
+
+        with ThreadPoolExecutor(1) as pool:
+            watching = pool.submit(asyncio.run, watch())
             try:
-                before, found = found, self.count(sql)
-            except WireError:
-                before, found = -1, -1
-            if found == before and found >= wanted:
-                return found
-            time.sleep(0.5)
-        return found
+                assert begun.wait(LIMIT_S)
+                yield seen
+            finally:
+                over.set()
+                watching.result()
 
 
 def signalled(pid: int, number: signal.Signals) -> None:

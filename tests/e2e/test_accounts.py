@@ -14,8 +14,8 @@ import pytest
 
 from infrasight.schema.events.resource import RESOURCE
 from tests import workloads
-from tests.kernel.tap import eventually
 from tests.kernel.test_accounts import EXACT, HARMLESS, Held, agrees
+from tests.waiting import LIMIT_S, eventually
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
 COUNTERS = [field.name for field in RESOURCE.fields if field.name != "interval"]
@@ -34,13 +34,15 @@ class Told:
         return [row for row in found if row["kind"] == kind and row["pid"] == pid]
 
     def all_rows(self, kind: str, pid: int) -> list[dict[str, Any]]:
-        """Once it has ended."""
-        eventually(lambda: any(row["final"] for row in self.rows(kind, pid)), 30)
+        """Once it has ended. Its last row is not told alone: the node is stopped, and has then told all."""
+        eventually(lambda: any(row["final"] for row in self.rows(kind, pid)))
+        self.stop()
         return self.rows(kind, pid)
 
     def stop(self) -> None:
+        """Legal twice."""
         self.node.terminate()
-        self.node.communicate(timeout=60)
+        self.node.communicate(timeout=LIMIT_S)
         assert self.node.returncode == 0
 
 
@@ -49,7 +51,7 @@ def node(tmp_path: Path) -> Iterator[Told]:
     told = Told(tmp_path / "rows")
     try:
         # Process life is always told; whoever begins now makes some.
-        eventually(lambda: subprocess.run(["/bin/true"], check=True) and told.path.stat().st_size, 120)
+        eventually(lambda: subprocess.run(["/bin/true"], check=True) and told.path.stat().st_size, 2 * LIMIT_S)
         yield told
     finally:
         told.stop()
@@ -61,10 +63,10 @@ def total(rows: list[dict[str, Any]]) -> Counter[str]:
 
 def test_all_rows_of_a_process_add_up_to_what_it_did(node: Told) -> None:
     held = Held("--cpu-ms", 900, "--threads", 3, "--pages", 501, "--files", 211, "--sockets", 11)
-    eventually(lambda: node.rows("resource", held.pid), 30)
+    eventually(lambda: node.rows("resource", held.pid))
     before = total(node.rows("resource", held.pid))
     said = held.work()
-    eventually(lambda: total(node.rows("resource", held.pid))["bytes_written"] >= said["bytes_written"], 30)
+    eventually(lambda: total(node.rows("resource", held.pid))["bytes_written"] >= said["bytes_written"])
     usage = held.end()
     rows = node.all_rows("resource", held.pid)
     agrees(total(rows), usage)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from tests.e2e.containerd import IMAGE, Containerd
 from tests.e2e.held import Held
 from tests.e2e.system import System
+from tests.waiting import LIMIT_S, eventually
 
 pytestmark = [
     pytest.mark.kernel,
@@ -29,7 +29,7 @@ def containerd() -> Iterator[Containerd]:
 
 def begun(containerd: Containerd, name: str) -> threading.Thread:
     """A container that does something, and again when it is told to end."""
-    script = f"trap 'exec /bin/true {name} last' TERM; /bin/true {name} first; /bin/sleep 100 & wait"
+    script = f"trap 'exec /bin/true {name} last' TERM; /bin/true {name} first; /bin/sleep 1000 & wait"
     thread = threading.Thread(target=containerd.run, args=(name, script, "--label", f"called={name}"))
     thread.start()
     return thread
@@ -38,7 +38,7 @@ def begun(containerd: Containerd, name: str) -> threading.Thread:
 def end(containerd: Containerd, name: str, running: threading.Thread) -> None:
     """Tell it to."""
     containerd.signal(name, "TERM")
-    running.join(60)
+    running.join(LIMIT_S)
     assert not running.is_alive()
 
 
@@ -49,13 +49,10 @@ def identities(system: System, name: str, kind: str = "execve") -> dict[str, int
     return {row["identity"]: int(row["n"]) for row in rows}
 
 
-def wait_for(system: System, name: str, identity: str, kind: str = "execve", within_s: float = 40) -> dict[str, int]:
+def wait_for(system: System, name: str, identity: str, kind: str = "execve") -> dict[str, int]:
     """Until rows say that and nothing else."""
-    over = time.monotonic() + within_s
-    while (found := identities(system, name, kind)).keys() != {identity}:
-        assert time.monotonic() < over, found
-        time.sleep(0.2)
-    return found
+    eventually(lambda: identities(system, name, kind).keys() == {identity}, said=lambda: identities(system, name, kind))
+    return identities(system, name, kind)
 
 
 def test_a_runtime_that_hangs(containerd: Containerd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +73,7 @@ def test_a_runtime_that_hangs(containerd: Containerd, tmp_path: Path, monkeypatc
             assert system.wait_for_count(f"SELECT count() FROM ({execs})", 2) == 2
             for kind in ("execve", "open", "process"):
                 wait_for(system, name, "complete", kind)
-            assert system.wait_for_count(f"SELECT count() FROM container WHERE container_id = '{name}'", 2, within_s=40) == 2
+            assert system.wait_for_count(f"SELECT count() FROM container WHERE container_id = '{name}'", 2) == 2
             told = system.query(f"SELECT state, image, container_labels FROM container WHERE container_id = '{name}' ORDER BY ts")
             assert [(row["state"], row["image"]) for row in told] == [("learned", IMAGE), ("ended", IMAGE)]
             assert f"called={name}" in told[0]["container_labels"]

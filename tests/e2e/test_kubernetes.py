@@ -15,7 +15,6 @@ from tests.runtimes.fake_kubernetes import FakeKubernetes, Pods, owner, served
 pytestmark = [
     pytest.mark.kernel,
     pytest.mark.serial,
-    pytest.mark.timeout(300),
     pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc", "cgroup2", "containerd", "busybox"),
 ]
 NODE = "node-1"
@@ -63,7 +62,7 @@ def test_what_it_says_of_a_pod_is_on_events(containerd: Containerd, system: Syst
                 runs = f"i=0; while [ $i -lt 1000 ]; do /bin/true {run} all-the-while; /bin/sleep 0.05; i=$((i+1)); done"
                 ids = [await driver.create(pod, name, script) for name, script in (("c0", runs), ("c1", f"/bin/true {run} later"))]
                 await driver.start(ids[0])
-                await asyncio.to_thread(system.wait_for_count, f"SELECT count() FROM execve WHERE argv[2] = '{run}'", 2)
+                await asyncio.to_thread(system.wait_until_more, f"SELECT count() FROM execve WHERE argv[2] = '{run}'", 2)
                 await pods.label(run, {"tier": "new"})
                 learned = f"container WHERE container_id = '{ids[1]}' AND state = 'learned' AND has(container_labels, 'tier=new')"
                 assert await asyncio.to_thread(system.wait_for_count, f"SELECT count() FROM {learned}", 1) == 1
@@ -72,13 +71,13 @@ def test_what_it_says_of_a_pod_is_on_events(containerd: Containerd, system: Syst
                 later = f"execve WHERE argv[2] = '{run}' AND argv[3] = 'later'"
                 assert await asyncio.to_thread(system.wait_for_count, f"SELECT count() FROM {later}", 1) == 1
                 now = f"execve WHERE argv[2] = '{run}' AND argv[3] = 'all-the-while' AND has(container_labels, 'tier=new')"
-                assert await asyncio.to_thread(system.wait_for_count, f"SELECT count() FROM {now}", 3) >= 3
+                await asyncio.to_thread(system.wait_until_more, f"SELECT count() FROM {now}", 3)
                 await driver.remove_pod(pod)
             return uid
 
     uid = asyncio.run(one_pod())
     what = "pod_name, pod_namespace, pod_uid, workload, image, identity"
-    (who,) = system.query(f"SELECT DISTINCT {what} FROM execve WHERE argv[2] = '{run}'")
+    (who,) = system.rows_once(f"SELECT DISTINCT {what} FROM execve WHERE argv[2] = '{run}'", lambda rows: len(rows) == 1)
     assert who == {
         "pod_name": run,
         "pod_namespace": NAMESPACE,

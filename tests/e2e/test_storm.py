@@ -20,8 +20,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.system import Row, System, free_port
+from tests.e2e.system import Row, System, one_number
 from tests.kernel.calls import cgroup_mount
+from tests.ports import free_port
+from tests.waiting import LIMIT_S, eventually
 from tests.workloads import build, run
 
 pytestmark = [
@@ -66,16 +68,9 @@ class Watched:
         which = f"AND reason = '{reason}'" if reason else ""
         return self.system.count(f"SELECT sum(count) AS n FROM loss WHERE probe = '{probe}' {which}")
 
-    def settled(self, sql: str) -> list[Row]:
-        """Rows of a statement, once they have not changed for two intervals of accounts; by then losses are told too."""
-        before, rows, since, end = None, self.system.query(sql), time.monotonic(), time.monotonic() + 120
-        while rows != before or time.monotonic() < since + 2.5:
-            assert time.monotonic() < end, rows
-            if rows != before:
-                since = time.monotonic()
-            time.sleep(0.25)
-            before, rows = rows, self.system.query(sql)
-        return rows
+    def settled(self, sql: str, whole: Callable[[list[Row]], object]) -> list[Row]:
+        """Rows of a statement, once they are `whole` with what was lost, and have not changed for two intervals of accounts; or when time is over."""
+        return self.system.rows_once(sql, whole, still_s=2.5, within_s=2 * LIMIT_S)
 
 
 @contextmanager
@@ -115,25 +110,36 @@ def test_a_storm_of_short_processes(watched_system: Watched, tmp_path: Path, siz
     said, mib = watched_system.most_memory(lambda: run("storm", *arguments, timeout_s=300))
     # By the names that the kernel told, which hold whatever becomes of the ancestry.
     ours = f"FROM process WHERE ts > toDateTime64('{began:.6f}', 9) AND match(comm, '^([cp][0-9]+|leaf|storm)$') AND pid != {said['pid']}"
-    lives = f"SELECT action, count() AS n, uniqExact(process_id) AS ids {ours} GROUP BY action"
-    rows = {row["action"]: row for row in watched_system.settled(lives)}
-    lost = {probe: watched_system.lost(probe) - count for probe, count in before.items()}
+    told = f"SELECT 'process' AS probe, action, count() AS n, uniqExact(process_id) AS ids {ours} GROUP BY action"
+    told += f" UNION ALL SELECT 'open', '', count(), count() FROM open WHERE startsWith(path, '{tmp_path}/none/')"
+    told += f" UNION ALL SELECT 'execve', '', count(), count() FROM execve WHERE path = '{tmp_path}/leaf' AND ret = 0"
+    told += " UNION ALL SELECT probe, 'lost', sum(count), sum(count) FROM loss GROUP BY probe"
+    made = {("process", "fork"): said["processes"], ("process", "exec"): said["execs"], ("process", "exit"): said["processes"]}
+    made |= {("open", ""): said["opens"], ("execve", ""): said["execs"]}
+
+    def of_each(rows: list[Row]) -> tuple[dict[tuple[str, str], int], dict[str, int]]:
+        """What is stored, and what was lost meanwhile."""
+        counts = {(row["probe"], row["action"]): int(row["n"]) for row in rows}
+        return {key: counts.get(key, 0) for key in made}, {probe: counts.get((probe, "lost"), 0) - count for probe, count in before.items()}
+
+    def missing(rows: list[Row]) -> dict[str, int]:
+        """What is neither."""
+        stored, lost = of_each(rows)
+        return {probe: sum(made[key] - stored[key] for key in made if key[0] == probe) - lost[probe] for probe in before}
+
+    rows = watched_system.settled(told, lambda rows: max(missing(rows).values()) <= 0)
+    stored, lost = of_each(rows)
     rate = said["processes"] / said["elapsed_ns"] * 1e9
-    log.info(f"{said}, {rate:.0f}/s: {rows}, lost {lost}, node at most {mib:.0f} MiB")
-    made = {"fork": said["processes"], "exec": said["execs"], "exit": said["processes"]}
-    stored = {action: int(rows[action]["n"]) for action in made}
-    assert stored.keys() == made.keys()
-    assert all(stored[action] <= made[action] for action in made), "none twice"
-    assert all(int(row["n"]) == int(row["ids"]) for row in rows.values()), "each process has an id of its own"
-    assert sum(stored.values()) + lost["process"] >= sum(made.values()), "what is missing is counted"
-    opens = system.count(f"SELECT count() AS n FROM open WHERE startsWith(path, '{tmp_path}/none/')")
-    assert opens <= said["opens"] <= opens + lost["open"]
-    execs = system.count(f"SELECT count() AS n FROM execve WHERE path = '{tmp_path}/leaf' AND ret = 0")
-    assert execs <= said["execs"] <= execs + lost["execve"]
+    log.info(f"{said}, {rate:.0f}/s: {stored}, lost {lost}, node at most {mib:.0f} MiB")
+    assert max(missing(rows).values()) <= 0, "what is missing is counted"
+    assert all(stored[key] <= made[key] for key in made), "none twice"
+    lives = [row for row in rows if row["probe"] == "process" and row["action"] != "lost"]
+    assert all(int(row["n"]) == int(row["ids"]) for row in lives), "each process has an id of its own"
+    assert all(stored["process", action] for action in ("fork", "exec", "exit"))
     check_ancestry(system, tmp_path, complete=not lost["process"])
     check_ends(system, said, ours)
     assert mib < NODE_MIB_MAX
-    assert watched_system.gauge("infrasight_processes") < PROCESSES_KEPT
+    eventually(lambda: watched_system.gauge("infrasight_processes") < PROCESSES_KEPT)
 
 
 def check_ancestry(system: System, path: Path, complete: bool) -> None:
@@ -180,20 +186,37 @@ def test_a_crowd_of_living_processes(watched_system: Watched, size: int) -> None
             f" (SELECT uniqExact(process_id) AS processes, sum(count) AS calls FROM syscall_freq {whose} AND syscall = 'getppid') AS f,"
             f" (SELECT uniqExact(process_id) AS processes, uniqExactIf(process_id, final) AS ended FROM resource {whose}) AS r"
         )
-        (alive,), mib_alive = watched_system.most_memory(lambda: watched_system.settled(accounts))
-        no_room = {probe: watched_system.lost(probe, "accounts_full") - count[1] for probe, count in before.items()}
+
+        def full() -> dict[str, int]:
+            return {probe: watched_system.lost(probe, "accounts_full") - count[1] for probe, count in before.items()}
+
+        def all_live(rows: list[Row]) -> bool:
+            there, not_there = rows[0], full()
+            calls, users = int(there["calls"]) + not_there["syscall_freq"], int(there["users"]) + not_there["resource"]
+            return calls >= wanted * CALLS and users >= wanted
+
+        (alive,), mib_alive = watched_system.most_memory(lambda: watched_system.settled(accounts, all_live))
+        no_room = full()
         log.info(f"{said}: {alive}, no room for {no_room}, node at most {max(mib, mib_alive):.0f} MiB")
         assert int(alive["calls"]) <= wanted * CALLS <= int(alive["calls"]) + no_room["syscall_freq"]
         assert int(alive["users"]) <= wanted <= int(alive["users"]) + no_room["resource"]
         assert int(alive["ended"]) == 0
         assert watched_system.gauge("infrasight_processes") >= wanted
         crowd.stdin.close()
-        assert crowd.wait(120) == 0
+        assert crowd.wait(2 * LIMIT_S) == 0
     finally:
         crowd.stdin.close()
-        crowd.wait(120)
-    (ended,), mib_after = watched_system.most_memory(lambda: watched_system.settled(accounts))
-    lost = {probe: watched_system.lost(probe) - count[0] for probe, count in before.items()}
+        crowd.wait(2 * LIMIT_S)
+
+    def gone() -> dict[str, int]:
+        return {probe: watched_system.lost(probe) - count[0] for probe, count in before.items()}
+
+    def all_ended(rows: list[Row]) -> bool:
+        there, not_there = rows[0], gone()
+        return int(there["ended"]) + not_there["resource"] >= wanted and int(there["calls"]) + CALLS * not_there["syscall_freq"] >= wanted * CALLS
+
+    (ended,), mib_after = watched_system.most_memory(lambda: watched_system.settled(accounts, all_ended))
+    lost = gone()
     log.info(f"after their end: {ended}, lost {lost}, node at most {mib_after:.0f} MiB")
     assert int(ended["calls"]) <= wanted * CALLS <= int(ended["calls"]) + CALLS * lost["syscall_freq"]
     assert int(ended["ended"]) <= wanted <= int(ended["ended"]) + lost["resource"]
@@ -203,7 +226,7 @@ def test_a_crowd_of_living_processes(watched_system: Watched, size: int) -> None
     each = f"SELECT process_id, sum(count) AS calls FROM syscall_freq {whose} AND syscall = 'getppid' GROUP BY process_id"
     assert system.count(f"SELECT count() AS n FROM ({each}) WHERE calls > {CALLS}") == 0, "none twice"
     assert max(mib, mib_alive, mib_after) < NODE_MIB_MAX
-    assert watched_system.gauge("infrasight_processes") < PROCESSES_KEPT
+    eventually(lambda: watched_system.gauge("infrasight_processes") < PROCESSES_KEPT)
 
 
 @contextmanager
@@ -240,7 +263,7 @@ def test_a_cgroup_for_each_process(watched_system: Watched, tmp_path: Path, size
         arguments = ("--base", base, "--count", size, "--dir", tmp_path)
         said, mib = watched_system.most_memory(lambda: run("cgroups", *arguments))
         mine = f"SELECT count() AS n FROM open WHERE startsWith(path, '{tmp_path}/none/')"
-        watched_system.settled(mine)
+        watched_system.settled(mine, lambda rows: one_number(rows) + watched_system.lost("open") - before >= size)
     told, lost = ids_told(system, tmp_path), watched_system.lost("open") - before
     log.info(f"{said}: {len(told)} told, lost {lost}, node at most {mib:.0f} MiB")
     assert size <= len(told) + lost
@@ -258,7 +281,8 @@ def test_a_rate_cap_for_each_cgroup(tmp_path: Path, size: int) -> None:
     )
     with watched(tmp_path, "--config", str(tmp_path / "node.toml"), "--probes", "open") as each, cgroups(size) as (base, ids):
         said = run("cgroups", "--base", base, "--count", size, "--dir", tmp_path, "--opens", made)
-        each.settled("SELECT sum(count) AS n FROM loss WHERE reason = 'throttled'")
+        mine = f"SELECT count() AS n FROM open WHERE startsWith(path, '{tmp_path}/none/')"
+        each.settled(mine, lambda rows: one_number(rows) + each.lost("open") >= size * made)
         told = ids_told(each.system, tmp_path)
         throttled, others = each.lost("open", "throttled"), each.lost("open") - each.lost("open", "throttled")
         log.info(f"{said}: {sum(n for _, n in told.values())} told, {throttled} throttled, {others} lost otherwise")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.world import Load, Node, Server, recovered, report, running, settled, until
+from tests.faults.world import Load, Node, Server, recovered, report, running, settled
+from tests.waiting import until
 
 pytestmark = pytest.mark.needs("mount")
 

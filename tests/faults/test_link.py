@@ -12,27 +12,34 @@ from pathlib import Path
 import pytest
 
 from tests.faults.link import Link
-from tests.faults.world import Load, Node, Server, recovered, report, running, settled, until
+from tests.faults.world import Load, Node, Server, recovered, report, running, settled
+from tests.waiting import until
 
 Fault = Callable[[Link, Server, Load], Awaitable[None]]
 
 
+async def _noticed(link: Link, load: Load, before: int) -> None:
+    """So long, and until the node has made another connection since there were so many."""
+    await asyncio.sleep(load.fault_s)
+    await until(lambda: link.connections > before, load.within_s)
+
+
 async def partition(link: Link, server: Server, load: Load) -> None:
     link.freeze()
-    await asyncio.sleep(load.fault_s)
+    await _noticed(link, load, link.connections)
     link.thaw()
 
 
 async def only_back(link: Link, server: Server, load: Load) -> None:
     link.freeze(back=False)
-    await asyncio.sleep(load.fault_s)
+    await _noticed(link, load, link.connections)
     link.thaw()
 
 
 async def only_there(link: Link, server: Server, load: Load) -> None:
     """What is sent arrives, and is stored; no Ack comes back."""
     link.freeze(there=False)
-    await asyncio.sleep(load.fault_s)
+    await _noticed(link, load, link.connections)
     link.thaw()
 
 
@@ -59,8 +66,9 @@ async def half_open(link: Link, server: Server, load: Load) -> None:
 
 
 async def hanging(link: Link, server: Server, load: Load) -> None:
+    before = link.connections
     server.signal(signal.SIGSTOP)
-    await asyncio.sleep(load.fault_s)
+    await _noticed(link, load, before)
     server.signal(signal.SIGCONT)
 
 
@@ -87,7 +95,7 @@ async def test_a_way_that_fails(fault: str, load: Load, tmp_path: Path) -> None:
             lasted_s = time.monotonic() - began_s
             back_s = await recovered(server.ask, node, within_s=load.within_s)
             found = await settled(server.ask, node, within_s=load.within_s)
-            assert link.connections > 1, "it was noticed"
+            assert link.connections > 1
     assert not found.lost
     assert not found.dead
     report(f"{fault}, {lasted_s:.0f} s", load, found, back_s)

@@ -18,8 +18,9 @@ from typing import Any, Self
 from infrasight.client import Client
 from infrasight.errors import StoreUnavailable, WireError
 from infrasight.wire import StatusResponse
-from tests.e2e.system import free_port
 from tests.faults.node import NUMBER, SHARES, Produced
+from tests.ports import free_port
+from tests.waiting import LIMIT_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
 Ask = Callable[[str], Awaitable[list[list[str]]]]
@@ -45,7 +46,7 @@ class Load:
     """In which everything is to be over."""
 
 
-QUICK = Load(rate=2_000, fault_s=2.5, times=2, patient=False, within_s=45)
+QUICK = Load(rate=2_000, fault_s=2.5, times=2, patient=False, within_s=100)
 FULL = Load(rate=5_000, fault_s=45, times=20, patient=True, within_s=300)
 
 
@@ -66,11 +67,11 @@ class Process:
         """How often, in all lives."""
         return self.log.read_text(errors="replace").count(text)
 
-    async def start(self, says: str, *more: str, within_s: float = 60.0) -> None:
+    async def start(self, says: str, *more: str) -> None:
         """Returns when it is ready."""
         before = self.said(says) if self.log.exists() else 0
         self.spawn(*more)
-        await until(lambda: self.said(says) > before or self.status is not None, within_s)
+        await until(lambda: self.said(says) > before or self.status is not None)
         assert self.status is None, self.log.read_text(errors="replace")[-3000:]
 
     @property
@@ -83,7 +84,7 @@ class Process:
         assert self.child is not None
         self.child.send_signal(number)
 
-    async def ended(self, within_s: float = 60.0) -> int:
+    async def ended(self, within_s: float = LIMIT_S) -> int:
         """Its exit status, when it has ended."""
         await until(lambda: self.status is not None, within_s)
         assert self.status is not None
@@ -147,7 +148,7 @@ class Node(Process):
     async def begin(self) -> None:
         await self.start("ready\n")
 
-    async def makes(self, rows: int, within_s: float = 60.0) -> None:
+    async def makes(self, rows: int, within_s: float = LIMIT_S) -> None:
         """Until it has produced so many more."""
         goal = self.produced.least() + rows
         await until(lambda: self.produced.least() >= goal, within_s)
@@ -155,13 +156,6 @@ class Node(Process):
     async def end(self) -> int:
         self.signal(signal.SIGTERM)
         return await self.ended()
-
-
-async def until(condition: Callable[[], Any], within_s: float = 30.0) -> None:
-    """Until it holds."""
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - of other processes, which have no Event
-            await asyncio.sleep(0.02)
 
 
 @dataclass(frozen=True)

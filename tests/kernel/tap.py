@@ -7,18 +7,19 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from infrasight.kernel import Records, Tracing, trace
+from infrasight.kernel import Records, Ring, Tracing, trace
 from infrasight.kernel.rules import Match, Rules
 from infrasight.node.paths import placed, resolved
 from infrasight.schema import PROBES
 from infrasight.schema.events.process import FORK
 from infrasight.schema.kinds import ALWAYS
+from infrasight.schema.layout import Layout
 from tests.conftest import worker_cgroups
 
 LOOK_EVERY_S = 0.01
@@ -57,13 +58,13 @@ class Tap:
     def _look(self) -> None:
         ends = [(ring, ring.end()) for ring in self.tracing.rings if ring.name != "process"]
         (life,) = [ring for ring in self.tracing.rings if ring.name == "process"]
-        for _, records in life.take(life.end(), 1 << 30):
+        for _, records in taken(life, life.end()):
             for action, pid, ppid in zip(records["action"].tolist(), records["pid"].tolist(), records["ppid"].tolist(), strict=True):
                 if action == FORK and ppid in self._family:
                     self._family.add(pid)
             self._keep("process", records)
         for ring, end in ends:
-            for layout, records in ring.take(end, 1 << 30):
+            for layout, records in taken(ring, end):
                 self._keep(layout.name, records)
 
     def _keep(self, name: str, records: Records) -> None:
@@ -87,6 +88,15 @@ class Tap:
         self._stop.set()
         self._thread.join()
         self.tracing.close()
+
+
+def taken(ring: Ring, end: int) -> Iterator[tuple[Layout, Records]]:
+    """All of a ring before `end`. What a program on another processor has reserved and not yet submitted is waited for, or it would hide the rest."""
+    while True:
+        yield from ring.take(end, 1 << 30)
+        if ring.read_up_to(end):
+            return
+        time.sleep(0)
 
 
 def _matches(value: Any, wanted: Any) -> bool:
@@ -140,11 +150,3 @@ class Interval:
     def holds(self, record: Record) -> bool:
         """Whether the call was entered and left within."""
         return bool(self.start <= record["enter_ns"] and 0 < record["latency_ns"] <= self.end - record["enter_ns"])
-
-
-def eventually(true: Callable[[], object], within_s: float = 10.0) -> None:
-    """Wait for something that another process does."""
-    give_up = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < give_up, "it did not happen"
-        time.sleep(0.001)

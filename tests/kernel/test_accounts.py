@@ -22,7 +22,8 @@ from infrasight.node.identity import Identity
 from infrasight.schema.events.resource import RESOURCE
 from tests import workloads
 from tests.kernel.conftest import Limits
-from tests.kernel.tap import Tap, eventually, not_of_others, tapping
+from tests.kernel.tap import Tap, not_of_others, taken, tapping
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
 ACCOUNTS = ("resource", "syscall_freq")
@@ -102,8 +103,8 @@ class Held:
 
 
 def final(tap: Tap, kind: str, pid: int) -> list[Any]:
-    """Records of its end, which comes a moment after its parent has been told."""
-    eventually(lambda: tap.records(kind, pid=pid))
+    """Records of its end, which comes a moment after its parent has been told: one for each account that it had."""
+    eventually(lambda: tap.records(kind, pid=pid) and not live(tap.tracing, kind, pid))
     return tap.records(kind, pid=pid)
 
 
@@ -228,7 +229,7 @@ def test_a_thread_that_never_gives_up_the_processor() -> None:
             os.sched_setaffinity(busy.pid, {cpu})
             busy.stdin.write(b"x")
             busy.stdin.flush()
-            eventually(lambda pid=busy.pid: used(tap.tracing, pid)["cpu_ns"] > 5e8, 60)
+            eventually(lambda pid=busy.pid: used(tap.tracing, pid)["cpu_ns"] > 5e8)
             assert used(tap.tracing, busy.pid)["cpu_ns"] <= proc(busy.pid)["cpu_ns"] + 20e6
             busy.kill()
             busy.communicate()
@@ -368,7 +369,7 @@ def test_ends_that_find_the_ring_full(room: int, limits: Limits) -> None:
         for kind, accounts in tracing.accounts.items():
             eventually(lambda kind=kind: not living(tracing, kind, parent))
             (ring,) = [ring for ring in tracing.rings if ring.name == kind]
-            ends = [records for _, records in ring.take(ring.end(), 1 << 30)]
+            ends = [records for _, records in taken(ring, ring.end())]
             in_the_ring = sum(map(len, ends))
             more = True
             while more:
@@ -418,7 +419,7 @@ def test_what_ends_while_all_are_looked_at_is_told_once() -> None:
                     tell(records, final=True)
         assert process.returncode == 0
         (ring,) = [ring for ring in tracing.rings if ring.name == "syscall_freq"]
-        for _, records in ring.take(ring.end(), 1 << 30):
+        for _, records in taken(ring, ring.end()):
             tell(records, final=True)
         lost = {reason: number for (probe, reason), number in tracing.losses().items() if probe == "syscall_freq"}
         assert (set(told.values()), len(told), lost) == ({made}, count, {})

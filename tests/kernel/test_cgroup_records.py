@@ -10,7 +10,8 @@ import pytest
 from infrasight.node.containers.hierarchy import Hierarchy, hierarchies
 from infrasight.schema.events.process import CGROUP, CGROUP_GONE, EXEC, EXIT, FORK
 from tests import workloads
-from tests.kernel.tap import Record, Tap, eventually
+from tests.kernel.tap import Record, Tap
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc", "cgroup2")]
 SEEN = hierarchies()

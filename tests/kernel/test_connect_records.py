@@ -18,7 +18,8 @@ from tests.kernel.calls import connect, me
 from tests.kernel.conftest import PageOnDisk
 from tests.kernel.maps import maps_of, values_of
 from tests.kernel.sockets import address_of, bound, in4, un
-from tests.kernel.tap import Interval, Record, Tap, eventually
+from tests.kernel.tap import Interval, Record, Tap
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
 NOTHING = bytes(16)

@@ -16,7 +16,9 @@ from infrasight.schema.events.process import EXEC, EXIT, FORK
 from tests import workloads
 from tests.kernel.conftest import Limits
 from tests.kernel.maps import calls_of, maps_of
-from tests.kernel.tap import Record, Tap, eventually, tapping
+from tests.kernel.tap import Record, Tap, tapping
+from tests.kernel.test_accounts import final
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
 
@@ -164,6 +166,7 @@ print(first)
 """
 
 
+@pytest.mark.serial  # others would have pids come round, too
 @pytest.mark.needs("chosen_pid")
 def test_a_pid_that_comes_round_again(tmp_path: Path) -> None:
     """Two processes: of each its own call, its own account, its own identity. Somebody else may take the pid in between."""
@@ -217,5 +220,5 @@ def test_a_thread_that_executes_a_program(tmp_path: Path) -> None:
         assert tids == {b"/leader": {child.pid}, b"/thread": {tid}, b"/f000000": {child.pid}}
         assert len([each for each in ours if each["path"].endswith(b"/f000000")]) == 13
         assert {each["start_ns"] for each in ours} == {exit_["start_ns"]}
-        written = sum(each["bytes_written"] for each in tap.records("resource", pid=child.pid))
+        written = sum(each["bytes_written"] for each in final(tap, "resource", child.pid))
         assert written == 1_000_003 + len(b"".join(said)) + len(said)

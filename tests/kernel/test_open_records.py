@@ -16,7 +16,8 @@ from tests import workloads
 from tests.kernel.calls import AT_FDCWD, me, openat, openat2, start_ticks
 from tests.kernel.conftest import PageOnDisk
 from tests.kernel.maps import calls_of, maps_of
-from tests.kernel.tap import Interval, Tap, eventually
+from tests.kernel.tap import Interval, Tap
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
 DEEP = b"a/" * 4096

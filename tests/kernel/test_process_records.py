@@ -12,7 +12,8 @@ import pytest
 from infrasight.schema.events.process import EXEC, EXIT, FORK, MOUNT_NS_INODE
 from tests import workloads
 from tests.kernel.calls import me, start_ticks
-from tests.kernel.tap import Interval, Record, Tap, eventually
+from tests.kernel.tap import Interval, Record, Tap
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
 

@@ -31,7 +31,8 @@ from tests import workloads
 from tests.kernel.calls import openat
 from tests.kernel.conftest import InTheLoader, Limits
 from tests.kernel.maps import calls_of, maps_of
-from tests.kernel.tap import Interval, Tap, eventually, tapping
+from tests.kernel.tap import Interval, Tap, taken, tapping
+from tests.waiting import eventually
 
 real = pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")
 
@@ -228,9 +229,9 @@ def test_a_full_ring_is_counted() -> None:
         with tempfile.TemporaryDirectory() as short:
             done = subprocess.run(["/bin/sh", "-c", f"{binary} --dir {short} --count {count} --absent; exit $?"], capture_output=True, check=True)
         tracing.detach()
-        taken = ring.take(ring.end(), 1 << 30)
+        found = list(taken(ring, ring.end()))
         lost = tracing.losses()["open", "ring_full"]
-    ours = sum(np.count_nonzero(records["pid"] == json.loads(done.stdout)["pid"]) for _, records in taken)
+    ours = sum(np.count_nonzero(records["pid"] == json.loads(done.stdout)["pid"]) for _, records in found)
     assert ours + lost >= count
     assert ours <= count
     assert lost >= 5003

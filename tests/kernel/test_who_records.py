@@ -19,7 +19,8 @@ from infrasight.node.enricher import Enricher
 from infrasight.node.paths import terminal
 from infrasight.node.reader import Reader
 from infrasight.schema.events.process import EXEC
-from tests.kernel.tap import Record, Tap, eventually, tapping
+from tests.kernel.tap import Record, Tap, tapping
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
 ABSENT = "/nonexistent/who"

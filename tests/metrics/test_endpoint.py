@@ -12,13 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from infrasight.actors import Actor, Edge, Graph, Mailbox, WhenFull
 from infrasight.errors import MetricsError
 from infrasight.metrics import Histogram, Sample, counter, gauge, histogram, of_graph, of_process, serve
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+from tests.ports import free_port
 
 
 async def get(port: int, path: str) -> tuple[int, str, str]:

@@ -1,7 +1,5 @@
 """A server for the exporter to talk to: real gRPC on the loopback, and answers that a test decides."""
 
-import asyncio
-import time
 from collections.abc import Callable
 
 from infrasight.errors import Disconnected
@@ -57,11 +55,3 @@ async def listening(collector: Collector, port: int = 0) -> GrpcServer:
     server = GrpcServer([collector], port=port)
     await server.start()
     return server
-
-
-async def until(true: Callable[[], bool], within_s: float = 20.0) -> None:
-    """Wait for what comes over the network."""
-    give_up = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < give_up, "it did not come"
-        await asyncio.sleep(0)

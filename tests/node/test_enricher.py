@@ -26,8 +26,8 @@ from infrasight.schema import KINDS, arrow_schema
 from infrasight.schema.columns import Source, Type
 from infrasight.schema.events.process import CGROUP, CGROUP_GONE, CWD, EXEC, EXIT, FORK
 from infrasight.wire.codec import decode, encode
-from tests.node.collector import until
 from tests.node.records import TICK, cgroup, layout_of, life, make, names, together
+from tests.waiting import LIMIT_S, until
 
 OFFSET = 1_763_000_000_000_000_000
 HEAD: dict[str, Any] = {
@@ -369,7 +369,7 @@ async def test_the_table_is_primed_once_and_again_when_life_was_lost(tmp_path: P
 
     def scan() -> Scan:
         scans.append(1)
-        assert len(scans) == 1 or go.wait(10)
+        assert len(scans) == 1 or go.wait(LIMIT_S)
         return Scan({}, {})
 
     monkeypatch.setattr(enricher.processes, "scan", scan)

@@ -22,9 +22,10 @@ from infrasight.node.reader import Reader
 from infrasight.schema import KINDS, arrow_schema
 from infrasight.schema.events.resource import RESOURCE
 from infrasight.schema.events.syscall_freq import CALL_NUMBERS, SYSCALL_FREQ
+from infrasight.schema.kinds import FILLED
 from tests.node.records import layout_of, make, together
 from tests.node.test_enricher import OFFSET, enricher_of, rows
-from tests.node.test_reader import Kernel
+from tests.node.test_reader import Clock, Kernel
 
 COUNTERS = counters(RESOURCE)
 START = 10**12
@@ -223,11 +224,11 @@ class Watched:
     running = True
     layout = layout_of(RESOURCE.name)
 
-    def __init__(self) -> None:
-        self.looks: list[float] = []
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self.looks = clock, list[int]()
 
     def read(self) -> list[Records]:
-        self.looks.append(asyncio.get_running_loop().time())
+        self.looks.append(self._clock.now_ns)
         return [account("resource", 7, 100, {0: len(self.looks)})]
 
     def take_ended(self) -> tuple[None, bool]:
@@ -237,26 +238,29 @@ class Watched:
         """Nobody asks."""
 
 
-async def test_a_reader_with_much_to_read_still_looks_at_accounts() -> None:
-    """The ring is full again at every look, and whoever takes what was read is slow."""
-    kernel, watched, interval_s = Kernel(), Watched(), 0.1
+async def test_a_reader_with_much_to_read_still_looks_at_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ring is full again at every look, and whoever takes what was read is slow."""
+    clock = Clock()
+    monkeypatch.setattr("infrasight.node.reader.time", clock)
+    kernel, watched, interval_ns = Kernel(), Watched(clock), 10**8
     kernel.accounts = {"resource": watched}
     outbox: Mailbox[Drain] = Mailbox("out", limit=2)
-    reader = Reader(kernel, outbox, interval_s)  # type: ignore[arg-type]
+    reader = Reader(kernel, outbox, interval_ns / 1e9)  # type: ignore[arg-type]
     running = asyncio.create_task(reader.run())
-    drains = []
+    ring, drains = kernel.memory["open"], []
     while len(watched.looks) < 8:
-        kernel.happens("open", *range(20))
+        if ring.ring.fill() < FILLED:
+            kernel.happens("open", *range(int(FILLED * ring.size) // ring.stride + 1))
         drains.append(await outbox.get())
-        await asyncio.sleep(0.004)
+        clock.now_ns += 4 * 10**6
     reader.stop()
     while not running.done():
         if (drain := outbox.get_nowait()) is not None:
             drains.append(drain)
         await asyncio.sleep(0)
     gaps = np.diff(watched.looks[:8])
-    assert gaps.min() >= interval_s
-    assert np.median(gaps) < 2 * interval_s
+    assert gaps.min() >= interval_ns
+    assert np.median(gaps) < 2 * interval_ns
     assert len(watched.looks) == 9, "once more at the end"
     with_accounts = [drain for drain in drains if drain.accounts] + [each for each in iter(outbox.get_nowait, None) if each.accounts]
     assert len(with_accounts) == 9

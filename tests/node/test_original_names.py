@@ -10,8 +10,9 @@ from infrasight.node.measures import samples
 from infrasight.node.settings import Settings
 from infrasight.settings import parse
 from tests.metrics.test_endpoint import parsed
-from tests.node.collector import Collector, listening, until
+from tests.node.collector import Collector, listening
 from tests.node.delivery.test_exporter import Bench
+from tests.waiting import until
 
 
 def read(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:

@@ -16,8 +16,8 @@ from infrasight.node.reader import IDLE_S, SHARE, SWEEP_S, Reader
 from infrasight.schema.kinds import FILLED, records_of
 from tests.actors.clock import settle
 from tests.kernel.memory_ring import MemoryRing, record_of
-from tests.node.collector import until
 from tests.node.records import layout_of, make
+from tests.waiting import LIMIT_S, until
 
 
 class Clock:
@@ -177,6 +177,35 @@ async def test_process_life_is_always_read_whole(kernel: Kernel, monkeypatch: py
     assert numbers_of(drain) == (list(range(100)), [("open", [7])])
 
 
+async def test_events_wait_for_process_life_that_is_being_told(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that is not submitted yet hides those after it, and with them forks of processes whose events are there."""
+    reader, outbox = reader_of(kernel)
+    life = kernel.memory["process"]
+    busy = life.reserve()
+    assert busy is not None
+    kernel.happens("process", 2)
+    kernel.happens("open", 3)
+    await reader._look()
+    life.submit(busy, record_of(life.layout, enter_ns=1))
+    await reader._look()
+    assert [(*numbers_of(drain), drain.whole_until_ns > 0) for drain in drains(outbox)] == [([1, 2], [("open", [3])], True)]
+    busy, plain, tries = life.reserve(), life.ring.take, list[int]()
+    assert busy is not None
+    kernel.happens("process", 5)
+    kernel.happens("open", 6)
+
+    def slowly(end: int, most: int) -> Any:
+        tries.append(end)
+        if len(tries) == 3:
+            life.submit(busy, record_of(life.layout, enter_ns=4))
+        return plain(end, most)
+
+    monkeypatch.setattr(life.ring, "take", slowly)
+    await reader._look()
+    assert [numbers_of(drain) for drain in drains(outbox)] == [([4, 5], [("open", [6])])]
+    assert len(tries) == 3
+
+
 async def test_until_when_all_has_come(kernel: Kernel, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until now, unless some is left in a ring: that came after all that was taken from it."""
     reader, outbox = reader_of(kernel)
@@ -288,7 +317,7 @@ async def test_stopping_takes_all_ends_and_looks_at_all_accounts(ends: int, kern
     reader, outbox = reader_of(kernel)
     await reader._look()
     reader.stop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         await reader.run()
     got = drains(outbox)
     assert [number for drain in got for _, numbers in numbers_of(drain)[1] for number in numbers] == list(range(ends))
@@ -324,14 +353,15 @@ async def test_how_long_until_the_next_look(kernel: Kernel, clock: Clock) -> Non
 async def test_who_has_nothing_to_do_waits_to_be_told(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not looking meanwhile, but for what is due; and then a while for more."""
     monkeypatch.setattr(module, "LOSS_EVERY_S", 1e6)
-    reader, outbox = reader_of(kernel)
+    outbox: Mailbox[Drain] = Mailbox("out", limit=1000)
+    reader = Reader(kernel, outbox, interval_s=1e6)  # type: ignore[arg-type]
     await reader._look()
     waits: list[float] = []
-    wait = Alarm.wait
+    wait, more = Alarm.wait, asyncio.Event()
 
     async def waiting(alarm: Alarm, most_s: float) -> bool:
         waits.append(most_s)
-        return await wait(alarm, min(most_s, 5))
+        return await wait(alarm, most_s) if len(waits) != 2 else not await more.wait()
 
     monkeypatch.setattr(Alarm, "wait", waiting)
     task = asyncio.create_task(reader.run())
@@ -342,12 +372,13 @@ async def test_who_has_nothing_to_do_waits_to_be_told(kernel: Kernel, monkeypatc
     kernel.happens("open", 1)
     await until(lambda: len(waits) == 2)
     kernel.happens("open", 2, 3)
+    more.set()
     assert waits[1] == IDLE_S
     await until(lambda: kernel.awaited)
     (drain,) = drains(outbox)
     assert numbers_of(drain)[1] == [("open", [1, 2, 3])]
     reader.stop()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(LIMIT_S):
         await task
 
 
@@ -384,7 +415,7 @@ async def test_stopping_drains(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) 
     kernel.lost = {("open", "ring_full"): 9}
     reader.stop()
     reader.stop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         await task
     assert kernel.detached == 1
     got = drains(outbox)
@@ -406,7 +437,7 @@ async def test_a_record_that_is_never_submitted_holds_nobody_up(kernel: Kernel) 
     kernel.happens("open", 1)
     kernel.memory["open"].reserve()
     reader.stop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         await reader.run()
     assert len(drains(outbox)) == 1
 
@@ -425,7 +456,7 @@ async def test_a_full_mailbox_blocks(kernel: Kernel) -> None:
     assert kernel.memory["open"].ring.fill() > 0
     reader.stop()
     got = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         while not task.done() or outbox.statistics().depth:
             got += drains(outbox)
             await asyncio.sleep(0)

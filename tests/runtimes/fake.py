@@ -91,7 +91,7 @@ class FakeContainerd:
         space = str(stream.metadata.get("containerd-namespace", "") if stream.metadata else "")
         self.asked.append(f"{space}/{getattr(request, 'id', '')}")
         if self.hanging:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         return space, request
 
     async def _subscribe(self, stream: Stream[Any, Any]) -> None:

@@ -89,7 +89,7 @@ class FakeCri:
             request = await stream.recv_message()
             self.asked.append(f"{name} {getattr(request, 'id', '')}".strip())
             if self.hanging:
-                await asyncio.sleep(60)
+                await asyncio.Event().wait()
             await stream.send_message(answer(request))
 
         return handle

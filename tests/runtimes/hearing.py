@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Generic, TypeVar
 
 from infrasight.runtimes import Runtime, Told
+from tests.waiting import LIMIT_S
 
 T = TypeVar("T")
 
@@ -25,9 +26,9 @@ class Heard(Generic[T]):
                 self._queue.put_nowait(each)
 
     async def next(self) -> T:
-        """The next, within ten seconds; or what it failed with."""
+        """The next; or what it failed with."""
         getting = asyncio.create_task(self._queue.get())
-        await asyncio.wait([getting, self._task], timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([getting, self._task], timeout=LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
         if getting.done():
             return getting.result()
         getting.cancel()

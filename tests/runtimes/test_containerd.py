@@ -17,9 +17,10 @@ from tests.e2e.containerd import IMAGE
 from tests.e2e.containerd import Containerd as Real
 from tests.runtimes.fake import DIGEST, FakeContainerd, container, listening, saying
 from tests.runtimes.hearing import Heard, hearing
+from tests.waiting import LIMIT_S
 
 
-def heard(socket: Path, within_s: float = 5.0) -> AbstractAsyncContextManager[Heard]:
+def heard(socket: Path, within_s: float = LIMIT_S) -> AbstractAsyncContextManager[Heard]:
     return hearing(Containerd(socket, within_s))
 
 
@@ -135,7 +136,7 @@ async def test_it_hangs_while_it_is_listened_to(tmp_path: Path) -> None:
     """Which nothing tells but asking."""
     fake = FakeContainerd()
     async with listening(fake, tmp_path / "s"):
-        runtime = Containerd(tmp_path / "s", 0.2)
+        runtime = Containerd(tmp_path / "s", 2.0)
         await runtime.answer()
         fake.hanging = True
         with pytest.raises(Disconnected, match="does not answer"):

@@ -15,13 +15,13 @@ from infrasight.runtimes import cri as module
 from infrasight.runtimes.cri import SOUGHT_MAX, TRIES, Cri
 from infrasight.wire.cri import ContainerMetadata, ContainerStatus, GotContainer, What
 from tests.e2e.cri import Driver
-from tests.node.collector import until
 from tests.runtimes.fake import listening, saying
 from tests.runtimes.fake_cri import DIGEST, FakeCri
 from tests.runtimes.hearing import Heard, hearing
+from tests.waiting import LIMIT_S, until
 
 
-def heard(socket: Path, within_s: float = 5.0) -> AbstractAsyncContextManager[Heard]:
+def heard(socket: Path, within_s: float = LIMIT_S) -> AbstractAsyncContextManager[Heard]:
     return hearing(Cri(socket, within_s))
 
 

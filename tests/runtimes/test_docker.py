@@ -21,6 +21,7 @@ from tests.e2e.containerd import IMAGE
 from tests.e2e.podman import Podman
 from tests.runtimes.fake import saying
 from tests.runtimes.hearing import Heard, hearing
+from tests.waiting import LIMIT_S
 
 A, B, C = (letter * 64 for letter in "abc")
 DIGEST = "sha256:" + "5" * 64
@@ -84,7 +85,7 @@ async def listening(fake: FakeDocker, socket: Path) -> AsyncIterator[FakeDocker]
         await runner.cleanup()
 
 
-def heard(socket: Path, within_s: float = 5.0) -> AbstractAsyncContextManager[Heard]:
+def heard(socket: Path, within_s: float = LIMIT_S) -> AbstractAsyncContextManager[Heard]:
     return hearing(Docker(socket, within_s))
 
 

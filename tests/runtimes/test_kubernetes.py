@@ -22,9 +22,9 @@ from infrasight.runtimes import Facts, Key, kubernetes
 from infrasight.runtimes.kubernetes import Change, Kubernetes
 from infrasight.runtimes.kubernetes import Pods as All
 from infrasight.wire.tls import Credentials
-from tests.node.collector import until
 from tests.runtimes.fake_kubernetes import FakeKubernetes, Pods, listening, owner, status
 from tests.runtimes.hearing import Heard as Hearing
+from tests.waiting import LIMIT_S, until
 from tests.wire.certificates import fleet
 
 NODE = f"node-{uuid.uuid4().hex[:8]}"
@@ -47,7 +47,7 @@ class Heard(Hearing[All | Change]):
 
 
 @asynccontextmanager
-async def hearing(url: str, credentials: Credentials = NOBODY, within_s: float = 5.0, node: str = NODE) -> AsyncIterator[Heard]:
+async def hearing(url: str, credentials: Credentials = NOBODY, within_s: float = LIMIT_S, node: str = NODE) -> AsyncIterator[Heard]:
     heard = Heard(Kubernetes(url, credentials, node, within_s))
     try:
         yield heard
@@ -428,13 +428,13 @@ async def test_one_that_hangs() -> None:
     async def hang(request: web.Request) -> web.StreamResponse:
         if "watch" not in request.query and request.query["fieldSelector"].endswith("b"):
             return await fake._get(request)
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
         return web.Response()
 
     async with listening(fake) as url:
         fake.answers = hang
         for node in ("a", "b"):
-            async with hearing(url, within_s=0.5, node=node) as told:
+            async with hearing(url, within_s=2.0, node=node) as told:
                 if node == "b":
                     await told.next()
                 with pytest.raises(Disconnected, match="does not answer"):

@@ -22,6 +22,7 @@ from tests.e2e.cri import Driver
 from tests.runtimes.fake import listening
 from tests.runtimes.fake_cri import FakeCri
 from tests.runtimes.hearing import Heard, hearing
+from tests.waiting import LIMIT_S
 
 _REAL = pytest.mark.needs("root", "containerd", "busybox")
 WHO = ("fake with events", "fake", pytest.param("containerd by cri", marks=_REAL), pytest.param("containerd", marks=_REAL))
@@ -69,7 +70,7 @@ async def who(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
 
 @asynccontextmanager
 async def scene(who: tuple[Path, type[Any]], driver: Driver) -> AsyncIterator[Scene]:
-    runtime = who[1](who[0], 10.0, node=NODE)
+    runtime = who[1](who[0], LIMIT_S, node=NODE)
     async with hearing(runtime) as heard:
         yield Scene(driver, runtime, heard)
 

@@ -21,6 +21,7 @@ from infrasight.wire.codec import encode
 from infrasight.wire.limits import Limits
 from infrasight.wire.server import GrpcServer
 from infrasight.wire.tls import ServerTls
+from tests.waiting import LIMIT_S
 from tests.wire.batches import batch as columns
 
 HELLO = Hello(node="n1", version="1", boot_id="b00-7", epoch=7)
@@ -90,7 +91,7 @@ class Running:
         self._work = asyncio.create_task(self.supervisor.run())
         return self
 
-    async def stop(self, grace_s: float = 5.0) -> bool:
+    async def stop(self, grace_s: float = LIMIT_S) -> bool:
         """As the program stops: True when everything was drained."""
         self.grpc.stop_accepting()
         drained = await self.supervisor.stop(grace_s)
@@ -121,10 +122,3 @@ async def ship(client: Client, *batches: Batch, hello: Hello = HELLO) -> list[Ac
             await shipment.send(each)
         await shipment.end()
         return [ack async for ack in shipment]
-
-
-async def eventually(condition: Any, within_s: float = 5.0) -> None:
-    """Give the loop turns until the condition holds."""
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - conditions of any sort, none of which has an Event
-            await asyncio.sleep(0.001)

@@ -18,7 +18,8 @@ from infrasight.wire import Hello
 from infrasight.wire.access import Principal, Role, of_certificate, uri
 from infrasight.wire.service import Service
 from infrasight.wire.status import DENIED, from_grpc, to_grpc
-from tests.server.running import HELLO, OK, MemoryStore, Running, eventually, message, ship
+from tests.server.running import HELLO, OK, MemoryStore, Running, message, ship
+from tests.waiting import until
 from tests.wire.certificates import Fleet, fleet
 from tests.wire.echo import Echo
 
@@ -214,7 +215,7 @@ async def test_without_a_known_token_nothing_goes(secret: str, tokens: TokenFile
         for forbidden in (client.status, lambda: anext(client.query("SELECT 1")), client.subscribe().__aenter__, lambda: ship(client, message(1))):
             with pytest.raises(Unauthenticated, match=says):
                 await forbidden()
-        await eventually(lambda: running.grpc.refused == {"access": 4})
+        await until(lambda: running.grpc.refused == {"access": 4})
         assert not (secret and secret in caplog.text)
 
 

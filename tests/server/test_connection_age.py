@@ -11,12 +11,16 @@ from infrasight.errors import Disconnected, WireError
 from infrasight.wire.limits import Limits
 from infrasight.wire.service import age_of
 from tests.server.fleet import SimulatedNode, Told
-from tests.server.running import HELLO, MemoryStore, Running, eventually, message, ship
+from tests.server.running import HELLO, MemoryStore, Running, message, ship
+from tests.waiting import LIMIT_S, until
 
 OLD = Limits(age_s=0.3, message_s=1.0)
+BEGUN = Limits(age_s=2.0, message_s=1.0)
+"""Old once a call has begun, and not before."""
+PATIENT = Limits(age_s=2.0, message_s=LIMIT_S)
+"""The same; and who has begun a call is not cut off."""
 
 
-@pytest.mark.timeout(120)
 async def test_nodes_come_again_and_nothing_is_lost() -> None:
     store, told = MemoryStore(), Told()
     async with Running(store, limits=OLD) as running:
@@ -24,7 +28,7 @@ async def test_nodes_come_again_and_nothing_is_lost() -> None:
         async with asyncio.TaskGroup() as tasks:
             for node in nodes:
                 tasks.create_task(node.run(time.monotonic() + 3600), name=node.name)
-            await eventually(lambda: told.connections >= 2 * len(nodes), within_s=60)
+            await until(lambda: told.connections >= 2 * len(nodes))
             for node in nodes:
                 node.stop()
         assert not told.refused
@@ -32,22 +36,20 @@ async def test_nodes_come_again_and_nothing_is_lost() -> None:
         assert kept == {f"{node.name}:1:{seq}" for node in nodes for seq in node.sent["open"]}
 
 
-@pytest.mark.timeout(60)
 async def test_a_stream_ends_well_and_with_its_acks() -> None:
     store = MemoryStore()
     store.gate.clear()
-    async with Running(store, limits=OLD) as running, running.client() as client, client.ship(HELLO) as shipment:
+    async with Running(store, limits=PATIENT) as running, running.client() as client, client.ship(HELLO) as shipment:
         await shipment.send(message(1))
-        await eventually(lambda: running.server.writer._in_hand)
+        await until(lambda: running.server.writer._in_hand)
         (protocol,) = running.grpc._server.protocols  # type: ignore[union-attr]
-        await eventually(lambda: age_of(protocol.connection).over, within_s=20)
+        await until(lambda: age_of(protocol.connection).over)
         store.gate.set()
         assert [ack.seq async for ack in shipment] == [1]  # to its end: the server ended it, and not with an error
 
 
-@pytest.mark.timeout(60)
 async def test_who_stays_is_cut_off() -> None:
-    async with Running(MemoryStore(), limits=OLD) as running, running.client() as client:
+    async with Running(MemoryStore(), limits=BEGUN) as running, running.client() as client:
         async with client.subscribe() as subscription:
             with pytest.raises(Disconnected):
                 await anext(aiter(subscription))
@@ -55,10 +57,9 @@ async def test_who_stays_is_cut_off() -> None:
         assert running.server.refused == {}
 
 
-@pytest.mark.timeout(60)
 async def test_an_old_connection_takes_no_new_call() -> None:
-    async with Running(MemoryStore(), limits=OLD) as running, running.client() as client, client.subscribe():
+    async with Running(MemoryStore(), limits=PATIENT) as running, running.client() as client, client.subscribe():
         (protocol,) = running.grpc._server.protocols  # type: ignore[union-attr]
-        await eventually(lambda: age_of(protocol.connection).over, within_s=20)
+        await until(lambda: age_of(protocol.connection).over)
         with pytest.raises(WireError):
             await client.status()

@@ -18,7 +18,8 @@ from infrasight.store.joining import BATCH, mark
 from infrasight.store.session import EngineError
 from infrasight.wire.codec import encode
 from tests.server.fleet import SimulatedNode, Told, columns
-from tests.server.running import Running, eventually
+from tests.server.running import Running
+from tests.waiting import until
 
 NODES, CUTS = 8, 8
 RATES = {"open": 6, "execve": 3}
@@ -64,7 +65,6 @@ def of_two_days(kind: str, rows: int, node: str) -> pa.RecordBatch:
     return made.set_column(0, arrow_schema(kind).field("ts"), times)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1, 25))])
 async def test_what_is_acknowledged_is_in_the_table(tmp_path: Path, seed: int) -> None:
     chance, told = random.Random(seed), Told()
@@ -78,9 +78,11 @@ async def test_what_is_acknowledged_is_in_the_table(tmp_path: Path, seed: int) -
                 tasks.create_task(node.run(time.monotonic() + 3600), name=node.name)
             for _ in range(CUTS):
                 answered = len(told.acks_s)
-                await eventually(lambda more=answered: len(told.acks_s) > more + 10, within_s=60)
+                await until(lambda more=answered: len(told.acks_s) > more + 10)
                 await asyncio.sleep(chance.uniform(0, 0.3))
-                for protocol in chance.sample(sorted(running.grpc._server.protocols, key=id), NODES // 2):  # type: ignore[union-attr]
+                protocols = running.grpc._server.protocols  # type: ignore[union-attr]
+                await until(lambda protocols=protocols: len(protocols) >= NODES)
+                for protocol in chance.sample(sorted(protocols, key=id), NODES // 2):
                     protocol.connection._transport.abort()
             for node in nodes:
                 node.stop()

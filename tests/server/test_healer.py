@@ -17,10 +17,11 @@ from infrasight.schema import KINDS
 from infrasight.server import healer as module
 from infrasight.server.healer import Healer, Note, note
 from infrasight.store import Store, open_store
-from tests.server.running import MemoryStore, eventually
+from tests.server.running import MemoryStore
 from tests.store import samples
 from tests.store.conftest import ask
 from tests.store.test_healing import container, rows
+from tests.waiting import LIMIT_S, until
 
 A, B = (b"n", b"a"), (b"n", b"b")
 NOW_NS = time.time_ns()
@@ -101,7 +102,7 @@ async def healing(store: Store, **more: Any) -> AsyncIterator[Healer]:
         yield healer
     finally:
         healer.notes.close()
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, LIMIT_S)
 
 
 async def test_what_is_known_is_healed_kind_by_kind() -> None:
@@ -110,7 +111,7 @@ async def test_what_is_known_is_healed_kind_by_kind() -> None:
         healer.notes.put_nowait(Note("open", frozenset({A}), 5, 7, True))
         healer.notes.put_nowait(Note("open", frozenset({A, B}), 3, 6, True))
         healer.notes.put_nowait(Note("execve", frozenset({B}), 9, 9, True))
-        await eventually(lambda: healer.healed == 2)
+        await until(lambda: healer.healed == 2)
     assert sorted((kind, sorted(keys), *span) for kind, keys, *span in store.healings) == [("execve", [B], 9, 9), ("open", [A, B], 3, 7)]
     assert healer.waiting == 0
 
@@ -120,7 +121,7 @@ async def test_a_clock_that_is_years_ahead_hides_nothing() -> None:
     async with healing(store) as healer:
         healer.notes.put_nowait(Note("open", frozenset({A}), NOW_NS, 2**63 - 1, True))
         healer.notes.put_nowait(Note("open", frozenset({B}), NOW_NS, NOW_NS, True))
-        await eventually(lambda: healer.healed == 2)
+        await until(lambda: healer.healed == 2)
     ((_, _, since_ns, until_ns),) = store.healings
     assert since_ns == NOW_NS
     assert until_ns <= time.time_ns() + module._DAY_NS
@@ -131,14 +132,14 @@ async def test_what_is_not_known_waits_until_it_is_told_of() -> None:
     store = Knowing()
     async with healing(store) as healer:
         healer.notes.put_nowait(Note("open", frozenset({A, B}), 5, 7, True))
-        await eventually(lambda: any("FROM container" in sql for sql in store.asked))
+        await until(lambda: any("FROM container" in sql for sql in store.asked))
         asked = len(store.asked)
         healer.notes.put_nowait(Note("open", frozenset({A}), 8, 8, True))
         await asyncio.sleep(0.1)
         assert (len(store.asked), store.healings, healer.waiting) == (asked, [], 2)
         store.known.add(A)
         healer.notes.put_nowait(Note("container", frozenset({A})))
-        await eventually(lambda: healer.healed == 1)
+        await until(lambda: healer.healed == 1)
     assert (store.healings, healer.waiting) == ([("open", (A,), 5, 8)], 1)
 
 
@@ -147,7 +148,7 @@ async def test_a_table_that_is_busy_is_healed_later() -> None:
     store.busy = 3
     async with healing(store) as healer:
         healer.notes.put_nowait(Note("open", frozenset({A}), 5, 7, True))
-        await eventually(lambda: healer.healed == 1)
+        await until(lambda: healer.healed == 1)
     assert store.healings == [("open", (A,), 5, 7)]
 
 
@@ -158,7 +159,7 @@ async def test_nobody_told_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     async with healing(store) as healer:
         healer.notes.put_nowait(Note("open", frozenset({A}), 5, 7, True))
         healer.notes.put_nowait(Note("open", frozenset({B}), 5, 7, False))
-        await eventually(lambda: healer.waiting == 0 and healer.given_up == 1)
+        await until(lambda: healer.waiting == 0 and healer.given_up == 1)
     assert store.healings == [("open", (A,), 5, 7)]
     assert healer.healed == 0
 
@@ -170,7 +171,7 @@ async def test_a_store_that_fails(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     store.failures = 3
     async with healing(store) as healer:
         healer.notes.put_nowait(Note("open", frozenset({A}), 5, 7, True))
-        await eventually(lambda: healer.healed == 1)
+        await until(lambda: healer.healed == 1)
     assert healer.failures == 3
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == ["rows are not healed for now: no"]
 
@@ -182,7 +183,7 @@ async def test_a_store_that_fails(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     refusing = Refusing(A)
     async with healing(refusing) as healer:
         healer.notes.put_nowait(Note("open", frozenset({A}), 5, 7, True))
-        await eventually(lambda: healer.problem == "not granted")
+        await until(lambda: healer.problem == "not granted")
         assert healer.waiting == 1
 
 
@@ -191,7 +192,7 @@ async def test_there_are_so_many_at_most(monkeypatch: pytest.MonkeyPatch) -> Non
     async with healing(Knowing()) as healer:
         for number in range(5):
             healer.notes.put_nowait(Note("open", frozenset({(b"n", b"%d" % number)}), 5, 7, True))
-        await eventually(lambda: healer.forgotten == 2)
+        await until(lambda: healer.forgotten == 2)
         assert healer.waiting == 3
 
 
@@ -217,8 +218,9 @@ async def found(store: Store, kind: str = "open") -> str:
     return said.replace("\t", " ").replace("\n", ", ")
 
 
-async def until(store: Store, wanted: str, kind: str = "open") -> None:
-    async with asyncio.timeout(30):
+async def shows(store: Store, wanted: str, kind: str = "open") -> None:
+    """Once it does."""
+    async with asyncio.timeout(LIMIT_S):
         while (said := await found(store, kind)) != wanted:  # noqa: ASYNC110 - the store has no event
             await asyncio.sleep(0.05)
     assert said == wanted
@@ -233,11 +235,11 @@ async def test_in_a_real_store(store: Store, container_first: bool) -> None:
             await store.insert(kind, whole(batch), str(number))
             if (noted := note(kind, whole(batch))) is not None:
                 healer.notes.put_nowait(noted)
-        await until(store, "a complete 1 2, b pending 0 1")
-        await until(store, "a complete 1 1", "execve")
+        await shows(store, "a complete 1 2, b pending 0 1")
+        await shows(store, "a complete 1 1", "execve")
         await store.insert("open", lacking(A), "late")
         healer.notes.put_nowait(note("open", lacking(A)))  # type: ignore[arg-type]
-        await until(store, "a complete 1 3, b pending 0 1")
+        await shows(store, "a complete 1 3, b pending 0 1")
 
 
 async def test_what_waited_is_found_again_at_the_start(store: Store) -> None:
@@ -248,8 +250,8 @@ async def test_what_waited_is_found_again_at_the_start(store: Store) -> None:
     await store.insert("open", lacking(A, ts=NOW_NS - 10 * module._DAY_NS), "long ago")
     await store.insert("open", lacking(B, identity=b"path"), "path")
     async with healing(store) as healer:
-        await eventually(lambda: healer.waiting == 2)
+        await until(lambda: healer.waiting == 2)
         await store.insert("container", whole(learned(A, B)), "container")
         healer.notes.put_nowait(Note("container", frozenset({A, B})))
         for kind in kinds:
-            await until(store, "a complete 1 1, a pending 0 1, b complete 1 1" if kind == "open" else "a complete 1 1", kind)
+            await shows(store, "a complete 1 1, a pending 0 1, b complete 1 1" if kind == "open" else "a complete 1 1", kind)

@@ -11,7 +11,8 @@ from infrasight.server.session import MAX_GROWING, MAX_UNACKED
 from infrasight.wire import Ack, AckVerdict, Batch, CollectorBase, Hello, ShipRequest, ShipResponse, SubscribeRequest
 from infrasight.wire.channel import Channel
 from infrasight.wire.codec import MAX_BATCH_BYTES, decode, encode
-from tests.server.running import HELLO, OK, REJECTED, MemoryStore, Running, eventually, message, ship
+from tests.server.running import HELLO, OK, REJECTED, MemoryStore, Running, message, ship
+from tests.waiting import until
 from tests.wire.batches import batch
 
 
@@ -27,7 +28,7 @@ async def test_no_ack_before_the_insert_returned(running: Running) -> None:
     running.store.gate.clear()
     async with running.client() as client, client.ship(HELLO) as shipment:
         await shipment.send(message(1))
-        await eventually(lambda: running.server.graph.statistics()["router to writer"].delivered == 1)
+        await until(lambda: running.server.graph.statistics()["router to writer"].delivered == 1)
         ack = asyncio.ensure_future(anext(shipment))
         for _ in range(20):
             await asyncio.sleep(0)
@@ -116,7 +117,7 @@ async def test_a_full_server_makes_the_node_wait_and_loses_nothing() -> None:
             await shipment.end()
 
         sending = asyncio.ensure_future(send())
-        await eventually(lambda: running.server.graph.statistics()["ingest to router"].waiting_senders == 1)
+        await until(lambda: running.server.graph.statistics()["ingest to router"].waiting_senders == 1)
         assert not sending.done()
         for now in running.server.graph.statistics().values():
             assert now.peak_weight <= now.limit
@@ -131,7 +132,7 @@ async def test_unacknowledged_batches_are_bounded_however_small(running: Running
     async with running.client() as client, client.ship(HELLO) as shipment:
         for seq in range(MAX_UNACKED + 20):
             await shipment.send(message(seq, rows=1, kind="loss"))
-        await eventually(lambda: running.server.graph.statistics()["ingest to router"].accepted == MAX_UNACKED)
+        await until(lambda: running.server.graph.statistics()["ingest to router"].accepted == MAX_UNACKED)
         for _ in range(50):
             await asyncio.sleep(0)
         assert running.server.graph.statistics()["ingest to router"].accepted == MAX_UNACKED
@@ -145,8 +146,8 @@ async def test_what_a_vanished_node_sent_is_stored_and_sent_again_it_is_there_on
     async with running.client() as client, client.ship(HELLO) as shipment:
         for seq in range(3):
             await shipment.send(message(seq))
-        await eventually(lambda: running.server.graph.statistics()["ingest to router"].accepted == 3)
-    await eventually(lambda: not next(iter(running.server.nodes)).live)
+        await until(lambda: running.server.graph.statistics()["ingest to router"].accepted == 3)
+    await until(lambda: not next(iter(running.server.nodes)).live)
     running.store.gate.set()
     async with running.client() as client:
         assert [ack.verdict for ack in await ship(client, *(message(seq) for seq in range(5)))] == [OK] * 5
@@ -174,7 +175,7 @@ async def test_one_ack_speaks_for_all_before_it(running: Running) -> None:
         bad = Batch(seq=20, kind="nothing", rows=1, arrow=b"x")
         for each in (*map(message, range(1, 20)), bad, *map(message, range(21, 40))):
             await call.send(ShipRequest(batch=each))
-        await eventually(lambda: running.server.graph.statistics()["router to writer"].accepted == 39)
+        await until(lambda: running.server.graph.statistics()["router to writer"].accepted == 39)
         running.store.gate.set()
         await call.end()
         acks: list[Ack] = []
@@ -200,7 +201,7 @@ async def test_two_nodes_of_one_name_are_told_of_and_store_everything(running: R
         (status,) = (await one.status()).nodes
         assert status.live_epochs == [7, 9]
     assert running.store.tokens == ["n1:7:1", "n1:9:1"]
-    await eventually(lambda: not next(iter(running.server.nodes)).live)
+    await until(lambda: not next(iter(running.server.nodes)).live)
 
 
 async def test_what_only_the_server_makes_is_taken_from_nobody(running: Running) -> None:
@@ -304,20 +305,20 @@ async def test_a_node_is_told_when_somebody_watches(running: Running) -> None:
     async with running.client() as client, client.ship(HELLO, told.append) as shipment:
         acks = asyncio.ensure_future(anext(shipment))
         async with client.subscribe():
-            await eventually(lambda: told == [True])
+            await until(lambda: told == [True])
             later: list[bool] = []
             async with running.client() as other, other.ship(HELLO, later.append) as second:
                 another = asyncio.ensure_future(anext(second))
-                await eventually(lambda: later == [True])
+                await until(lambda: later == [True])
                 another.cancel()
             async with client.subscribe():
                 pass
-        await eventually(lambda: told == [True, False])
+        await until(lambda: told == [True, False])
         for _ in range(3 * MAX_UNACKED):
             running.server.live.add(subscription := Subscription(SubscribeRequest()))
             running.server.live.remove(subscription)
         running.server.live.add(subscription)
-        await eventually(lambda: told[-1])
+        await until(lambda: told[-1])
         await shipment.send(message(1))
         assert (await acks).verdict is OK
         running.server.live.remove(subscription)
@@ -336,7 +337,7 @@ async def test_stopping_stores_and_acknowledges_what_came_and_refuses_the_rest(r
     async with running.client() as client, client.ship(HELLO) as shipment:
         for seq in range(5):
             await shipment.send(message(seq))
-        await eventually(lambda: running.server.graph.statistics()["ingest to router"].accepted == 5)
+        await until(lambda: running.server.graph.statistics()["ingest to router"].accepted == 5)
         stopping = asyncio.ensure_future(running.stop())
         await asyncio.sleep(0)
         running.store.gate.set()
@@ -350,7 +351,7 @@ async def test_stopping_with_a_dead_store_ends_in_time_and_acknowledges_nothing(
     store.gate.clear()
     async with Running(store) as running, running.client() as client, client.ship(HELLO) as shipment:
         await shipment.send(message(1))
-        await eventually(lambda: running.server.graph.statistics()["router to writer"].delivered == 1)
+        await until(lambda: running.server.graph.statistics()["router to writer"].delivered == 1)
         assert not await running.stop(0.1)
         await running.grpc.close()
         with pytest.raises(WireError):

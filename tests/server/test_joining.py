@@ -14,6 +14,7 @@ from infrasight.server.session import Delivery
 from infrasight.server.writer import Writer
 from infrasight.wire import Hello
 from tests.server.running import MemoryStore
+from tests.waiting import LIMIT_S
 from tests.wire.batches import batch
 
 
@@ -31,7 +32,7 @@ class Desk:
 
     async def next(self) -> list[str]:
         """Tokens of the group that is due now."""
-        return [delivery.token for delivery in (await asyncio.wait_for(self.joiner.next(), 5)).deliveries]
+        return [delivery.token for delivery in (await asyncio.wait_for(self.joiner.next(), LIMIT_S)).deliveries]
 
     async def nothing(self) -> bool:
         try:
@@ -130,8 +131,8 @@ async def test_waiting_ends_in_real_time() -> None:
     for token in "ab":
         inbox.put_nowait(Delivery("open", batch("open", 1), token, lambda _: None))
         if token == "a":
-            assert [each.token for each in (await asyncio.wait_for(waiting, 5)).deliveries] == ["a"]
-    assert [each.token for each in (await asyncio.wait_for(joiner.next(), LINGER_S + 5)).deliveries] == ["b"]
+            assert [each.token for each in (await asyncio.wait_for(waiting, LIMIT_S)).deliveries] == ["a"]
+    assert [each.token for each in (await asyncio.wait_for(joiner.next(), LIMIT_S)).deliveries] == ["b"]
 
 
 class Picky(MemoryStore):

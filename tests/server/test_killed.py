@@ -12,9 +12,11 @@ import pytest
 
 from infrasight.client import Client
 from infrasight.store.joining import BATCH, mark
+from tests.ports import free_port
 from tests.server.fleet import SimulatedNode, Told
-from tests.server.running import OK, eventually, message, ship
+from tests.server.running import OK, message, ship
 from tests.server.test_program import HELLO_AGAIN, Process, server
+from tests.waiting import until
 
 NODES, KILLS = 12, 3
 RATES = {"open": 7, "execve": 3}
@@ -26,25 +28,25 @@ async def ask(port: int, sql: str) -> list[list[int]]:
     return [[int(value) for value in line.split("\t")] for line in said.splitlines()]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.soak), pytest.param(3, marks=pytest.mark.soak)])
 async def test_killed_under_a_fleet(tmp_path: Path, seed: int) -> None:
     chance, told = random.Random(seed), Told()
-    async with server(tmp_path) as first:
-        process, port = first, first.port
+    port = free_port()
+    async with server(tmp_path, f"--server-port={port}") as process:
         nodes = [SimulatedNode(f"node{number}", port, told, rates=RATES, rhythm_s=0.05) for number in range(NODES)]
         async with asyncio.TaskGroup() as tasks:
             for node in nodes:
                 tasks.create_task(node.run(time.monotonic() + 3600), name=node.name)
             for _ in range(KILLS):
                 acknowledged = len(told.acks_s)
-                await eventually(lambda more=acknowledged: len(told.acks_s) > more + 100, within_s=60)
+                await until(lambda more=acknowledged: len(told.acks_s) > more + 100)
                 await asyncio.sleep(chance.uniform(0, 0.3))  # somewhere between two inserts, or in the middle of one
                 process.child.kill()
                 await process.child.wait()
                 process = await again(tmp_path, port)
             acknowledged = len(told.acks_s)
-            await eventually(lambda: len(told.acks_s) > acknowledged + 100, within_s=60)
+            await until(lambda: len(told.acks_s) > acknowledged + 100)
             assert not told.refused
             for node in nodes:
                 node.stop()

@@ -10,7 +10,8 @@ from infrasight.schema import KINDS
 from infrasight.server.filters import Filter
 from infrasight.server.live import Subscription
 from infrasight.wire import SubscribeRequest, SubscribeResponse
-from tests.server.running import HELLO, Running, eventually, message, ship
+from tests.server.running import HELLO, Running, message, ship
+from tests.waiting import until
 from tests.wire.batches import HOSTILE, batch, with_column
 
 SAMPLE = with_column(batch("open", 600), "path", [b"/etc/passwd", b"/etc/shadow", b"/home/\xff"] * 200)
@@ -118,7 +119,7 @@ async def test_without_subscribers_nothing_goes_there(running: Running) -> None:
         assert running.server.graph.statistics()["router to live"].accepted == 0
         async with client.subscribe():
             assert running.server.live.wanted()
-        await eventually(lambda: not running.server.live.wanted())
+        await until(lambda: not running.server.live.wanted())
 
 
 async def test_a_subscriber_that_does_not_read_holds_nobody_up(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +128,7 @@ async def test_a_subscriber_that_does_not_read_holds_nobody_up(running: Running,
     batches = [message(seq, rows=500) for seq in range(40)]
     async with running.client() as slow, slow.subscribe() as events, running.client() as client:
         assert len(await ship(client, *batches)) == 40
-        await eventually(lambda: running.server.graph.statistics()["router to live"].depth == 0)
+        await until(lambda: running.server.graph.statistics()["router to live"].depth == 0)
         stopping = asyncio.ensure_future(running.stop())
         got = [event async for event in events]
         assert await stopping

@@ -26,8 +26,9 @@ from infrasight.wire._generated.others import pb
 from infrasight.wire.access import Principal, Role
 from infrasight.wire.original import OriginalEvent, events_of, read_event
 from tests.server.original_agent import LABELS, NOW_MS, PAYLOADS, Agent, ack, event
-from tests.server.running import MemoryStore, Running, eventually
+from tests.server.running import MemoryStore, Running
 from tests.store.conftest import ask
+from tests.waiting import until
 
 KIND_OF = {name: "syscall_freq" if name.startswith("syscall_freq") else name for name in PAYLOADS}
 
@@ -105,13 +106,13 @@ async def test_acknowledged_after_the_insert_only_and_a_stream_flushes_while_it_
     monkeypatch.setattr(original, "FLUSH_S", 0.02)
     async with Agent(running.port) as agent, agent.stream() as stream:
         await stream.send_message(event())
-        await eventually(lambda: running.store.rows() == 1)
+        await until(lambda: running.store.rows() == 1)
         assert running.server.status().nodes[0].connected
         running.store.gate.clear()
         await stream.send_message(event("chmod"))
         await stream.end()
         answer = asyncio.ensure_future(ack(stream))
-        await eventually(lambda: running.server.graph.statistics()["router to writer"].delivered == 2)
+        await until(lambda: running.server.graph.statistics()["router to writer"].delivered == 2)
         assert not answer.done()
         running.store.gate.set()
         assert (await answer).message == "2 rows stored"
@@ -132,7 +133,7 @@ async def test_many_events_are_flushed_by_number_and_a_full_server_makes_the_age
 
         sending = asyncio.ensure_future(send())
         mailbox = next(edge.mailbox for edge in server.server.graph.edges if edge.source == "original")
-        await eventually(lambda: mailbox.statistics().waiting_senders > 0)
+        await until(lambda: mailbox.statistics().waiting_senders > 0)
         await asyncio.sleep(0.05)
         assert not sending.done()
         assert mailbox.statistics().weight <= mailbox.limit
@@ -164,9 +165,8 @@ async def test_what_came_is_stored_though_the_agent_is_gone(running: Running) ->
         await stream.__aenter__()
         for _ in range(30):
             await stream.send_message(event())
-        await eventually(lambda: running.server.status().nodes)
-        await asyncio.sleep(0.05)  # the last of them are on loopback
-    await eventually(lambda: running.store.rows() == 30)
+        await until(lambda: running.server.original._gathering._gathered.rows + running.store.rows() == 30)
+    await until(lambda: running.store.rows() == 30)
 
 
 async def test_a_server_that_stops_stores_what_came_and_says_so(running: Running) -> None:
@@ -174,7 +174,7 @@ async def test_a_server_that_stops_stores_what_came_and_says_so(running: Running
         stream = agent.stream()
         await stream.__aenter__()
         await stream.send_message(event())
-        await eventually(lambda: running.server.status().nodes)
+        await until(lambda: running.server.status().nodes)
         answer = asyncio.ensure_future(ack(stream))
         assert await running.stop()
         assert (await answer).message == "1 rows stored"
@@ -254,7 +254,7 @@ async def test_what_is_no_batch_is_an_error_and_what_came_before_is_stored(runni
             assert running.store.rows() == stored
         with pytest.raises(GRPCError):
             await agent.send_events(event(), bytes(5 << 20))
-        await eventually(lambda: running.store.rows() == 2)
+        await until(lambda: running.store.rows() == 2)
 
 
 async def test_what_the_store_rejects_is_said(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,7 @@ from infrasight.errors import Unauthenticated
 from infrasight.wire import Hello
 from tests.server.running import message, ship
 from tests.server.test_program import Process, refused, server
-
-pytestmark = pytest.mark.timeout(120)
+from tests.waiting import LIMIT_S
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ async def command(*words: str, **environ: str) -> tuple[int, str, str]:
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "infrasight.cli.main", *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean | environ
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LIMIT_S):
         out, said = await child.communicate()
     assert child.returncode is not None
     return child.returncode, out.decode(), said.decode()
@@ -113,7 +112,7 @@ async def test_wherever_it_listens_the_same_holds(tmp_path: Path, certs: Path) -
     process = Process(tmp_path, "--server-addr=0.0.0.0", *told(certs))
     await process.start()
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(LIMIT_S):
             while not process.port_file.exists():  # noqa: ASYNC110 - a file, written by another process
                 await asyncio.sleep(0.01)
         credentials = Credentials(certs / "ca.pem", token_file=certs / "token-reader-bob")

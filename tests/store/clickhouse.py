@@ -18,6 +18,7 @@ from infrasight.store import Retention
 from infrasight.store.gate import FORMATS_STREAMED
 from infrasight.store.session import Rows, Session
 from infrasight.store.settings import SERVER_QUERY
+from tests.ports import free_port
 
 PROGRAM = "/usr/sbin/clickhouse-server"
 PASSWORD = "the-pass'word \\ of writer"
@@ -51,7 +52,7 @@ class ClickHouse:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.native, self.http, self.native_secure, self.http_secure = _free_ports(4)
+        self.native, self.http, self.native_secure, self.http_secure = (free_port() for _ in range(4))
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True)
         for name in ("data", "tmp"):
@@ -153,11 +154,3 @@ def _ddl(kind: Kind) -> str:
     columns += f", {MARK_GIVEN} UInt64, {MARK} UInt64 MATERIALIZED {MARK_GIVEN}, {STORED} DateTime('UTC')"
     day = "toDate(toDateTime(intDiv(ts, 1000000000), 'UTC'), 'UTC')"
     return f"CREATE TABLE IF NOT EXISTS {DATABASE}.{quoted(kind.name)} ({columns}) ENGINE = MergeTree PARTITION BY {day} ORDER BY (node, ts)"
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports

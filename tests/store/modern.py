@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from urllib.request import urlopen
 
-from tests.e2e.system import free_port
+from tests.ports import free_port
 
 LIBRARY = Path(os.environ.get("INFRASIGHT_LIBCHDB", "/nowhere/libchdb.so"))
 _RUN = """

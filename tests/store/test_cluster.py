@@ -29,6 +29,7 @@ from tests.store import samples
 from tests.store.engines import session
 from tests.store.test_copies import cleaned, counts, late
 from tests.store.test_healing import KEY, START_NS, container, rows, states
+from tests.waiting import LIMIT_S
 
 CLUSTER = "it's-mine"
 MARK = mark("t")
@@ -155,7 +156,7 @@ async def test_rows_of_a_cluster_are_healed(store: EmbeddedStore) -> None:
     await store.insert("open", rows(7, ts=now_ns), "a")
     await store.insert("container", container(ts=now_ns), "b")
     running = asyncio.create_task(healer.run())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(LIMIT_S):
         while await states(store) != "complete 7":  # noqa: ASYNC110 - another's event
             await asyncio.sleep(0.02)
     healer.notes.close()
@@ -177,7 +178,7 @@ async def test_a_mutation_that_fails_on_a_server_of_a_cluster_is_given_up(store:
     await store.insert("open", samples.batch("open", 1), "a")
     session = store._healer()
     session.execute("ALTER TABLE infrasight.`open_local` ON CLUSTER 'mine' DELETE WHERE throwIf(1)")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(LIMIT_S):
         while session.rows(healing.unfinished("open", "mine"))[0][1] == "":  # noqa: ASYNC110 - another's event
             await asyncio.sleep(0.02)
     with pytest.raises(StoreUnavailable, match="throwIf"):

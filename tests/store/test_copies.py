@@ -19,6 +19,7 @@ from infrasight.store.joining import BATCH, mark
 from tests.store import samples
 from tests.store.conftest import ask
 from tests.store.test_rollups import LATER_S, Clock, agree, clock  # noqa: F401 - a fixture
+from tests.waiting import LIMIT_S
 
 DAY_NS = 86_400 * 10**9
 ROWS = 7
@@ -73,7 +74,7 @@ async def again(store: Store, batches: dict[str, pa.RecordBatch], kind: str = "o
 async def cleaned(store: Store, kind: str = "open") -> None:
     """Looked at, and what was begun done."""
     await store.remove_copies()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(LIMIT_S):
         while await ask(store, f"SELECT count() FROM system.mutations WHERE table = '{kind}' AND NOT is_done") != "0":  # noqa: ASYNC110 - another's event
             await asyncio.sleep(0.02)
 

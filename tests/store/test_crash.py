@@ -14,6 +14,7 @@ from infrasight.store import Store, open_store
 from infrasight.store.repair import repair
 from tests.store import samples
 from tests.store.conftest import ask
+from tests.waiting import LIMIT_S
 
 ROWS = 211
 WRITE = """
@@ -84,7 +85,7 @@ async def test_a_mark_without_its_rows_is_taken_back(url: str, tmp_path: Path, m
 
 async def test_marks_of_merged_rows_stay(url: str, tmp_path: Path) -> None:
     store = await fill(url, [str(token) for token in range(30)])
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LIMIT_S):
         while int(await ask(store, "SELECT max(level) FROM system.parts WHERE active")) == 0:  # noqa: ASYNC110 - ClickHouse tells nobody
             await asyncio.sleep(0.05)
     await store.close()

@@ -16,6 +16,7 @@ from infrasight.store import Store, open_store
 from tests.store import samples
 from tests.store.clickhouse import ClickHouse
 from tests.store.conftest import ask
+from tests.waiting import LIMIT_S
 
 START_NS = samples.START_NS
 DAY_NS = 86_400 * 10**9
@@ -36,7 +37,7 @@ def container(state: bytes = b"learned", **more: Any) -> pa.RecordBatch:
 
 async def done(store: Store, kind: str = "open") -> None:
     """Until nothing is being healed any more."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(LIMIT_S):
         while await ask(store, f"SELECT count() FROM system.mutations WHERE table = '{kind}' AND NOT is_done") != "0":  # noqa: ASYNC110 - another's event
             await asyncio.sleep(0.02)
 
@@ -148,7 +149,7 @@ async def test_queries_meanwhile_see_every_row_once(store: Store) -> None:
         await store.insert("open", rows(500), f"part {number}")
     await store.insert("container", container(), "b")
     assert await store.heal("open", [KEY], START_NS, START_NS)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(LIMIT_S):
         while await ask(store, "SELECT countIf(identity = 'complete'), count() FROM open") != "10000\t10000":
             found = await ask(store, "SELECT count(), countIf((identity = 'complete') != (image != '')) FROM open")
             assert found == "10000\t0"

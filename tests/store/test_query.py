@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from contextlib import aclosing
 
 import pytest
@@ -14,6 +13,7 @@ from infrasight.store import QueryLimits, Store
 from infrasight.store.threads import MAX_QUERIES
 from tests.store import samples
 from tests.store.conftest import ask
+from tests.waiting import LIMIT_S
 
 ENDLESS = "SELECT sum(cityHash64(number, number)) FROM system.numbers"
 LONG = "SELECT number FROM system.numbers LIMIT 1000000000000"
@@ -84,7 +84,7 @@ async def test_cancelling_the_reader_kills_the_query(either: Store, sql: str) ->
         await asyncio.sleep(0.001)
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(reader, 10)
+        await asyncio.wait_for(reader, QueryLimits().seconds / 2)  # or it would end by itself
     assert await none_runs(either)
 
 
@@ -94,20 +94,19 @@ async def test_inserts_go_on_beside_running_queries(either: Store) -> None:
     while await ask(either, running) != "3":  # noqa: ASYNC110 - asking is the only way to know
         await asyncio.sleep(0.001)
     for i in range(5):
-        await asyncio.wait_for(either.insert("open", samples.batch("open", 101), str(i)), 5)
+        await asyncio.wait_for(either.insert("open", samples.batch("open", 101), str(i)), LIMIT_S)
     assert not any(reader.done() for reader in readers)
     await either.close()  # ends them
     assert {type(end) for end in await asyncio.gather(*readers, return_exceptions=True)} <= {QueryFailed, str}
 
 
 async def test_the_loop_runs_while_the_database_works(either: Store) -> None:
-    query = asyncio.create_task(ask(either, ENDLESS, seconds=1), name="query")
-    longest, last = 0.0, time.monotonic()
+    query, turns = asyncio.create_task(ask(either, ENDLESS, seconds=1), name="query"), 0
     while not query.done():
         await asyncio.sleep(0.005)
-        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        turns += 1
     assert isinstance(query.exception(), QueryFailed)
-    assert longest < 0.3
+    assert turns > 20, "of 200, on a machine that does nothing else; of one or two, where the loop waits for the database"
 
 
 async def test_too_many_readers_are_refused_and_those_who_leave_make_room(either: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -25,9 +24,11 @@ from infrasight.store.addresses import parse
 from infrasight.store.connection import Connection
 from infrasight.store.http import Session
 from infrasight.store.session import EngineError
+from tests.ports import free_port
 from tests.store import samples
 from tests.store.clickhouse import PASSWORD, ClickHouse, older_tables
 from tests.store.conftest import ask
+from tests.waiting import LIMIT_S
 
 pytestmark = pytest.mark.needs("clickhouse")
 
@@ -186,20 +187,15 @@ async def test_no_secret_is_logged(clickhouse: ClickHouse, older: None, caplog: 
     assert PASSWORD not in caplog.text
 
 
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
 def test_the_next_host_takes_over(clickhouse: ClickHouse) -> None:
-    url = clickhouse.url(host=f"127.0.0.1:{clickhouse.native}").replace(f":{clickhouse.native}/", f":{closed_port()}/", 1)
+    url = clickhouse.url(host=f"127.0.0.1:{clickhouse.native}").replace(f":{clickhouse.native}/", f":{free_port()}/", 1)
     with closing(Connection(parse(url))) as connection:
         assert connection.rows("SELECT 'x'") == [["x"]]
     assert Session(parse(clickhouse.url().replace("127.0.0.1:", "127.0.0.2:", 1) + "&host=127.0.0.1")).rows("SELECT 1") == [["1"]]
 
 
 def test_all_hosts_are_named_when_none_answers() -> None:
-    first, second = closed_port(), closed_port()
+    first, second = free_port(), free_port()
     address = parse(f"clickhouse://127.0.0.1:{first}/?host=127.0.0.2:{second}&http_port={first}")
     with closing(Connection(address)) as connection, pytest.raises(StoreUnavailable, match=f"127.0.0.1:{first}: .*; 127.0.0.2:{second}: ") as error:
         connection.rows("SELECT 1")
@@ -209,7 +205,7 @@ def test_all_hosts_are_named_when_none_answers() -> None:
 
 
 def test_the_two_ports_exchanged(clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infrasight.store.connection.CONNECT_S", 0.5)  # over HTTP a server waits for the rest
+    monkeypatch.setattr("infrasight.store.connection.CONNECT_S", 3.0)  # over HTTP a server waits for the rest
     address = parse(f"clickhouse://127.0.0.1:{clickhouse.http}/?http_port={clickhouse.native}")
     with closing(Connection(address)) as connection, pytest.raises(StoreUnavailable) as error:
         connection.rows("SELECT 1")
@@ -306,15 +302,16 @@ async def test_kill_9_and_restart(own: ClickHouse, older: None) -> None:
     async with opened(own) as store:
         batch, stored, failed = samples.batch("open", 211), 0, 0
         for round in range(3):
-            killer = threading.Timer(0.15 + 0.05 * round, own.kill)
-            killer.start()
-            async with asyncio.timeout(60):
+            killer, before = threading.Timer(0.1 + 0.05 * round, own.kill), stored
+            async with asyncio.timeout(LIMIT_S):
                 while True:
                     try:
                         await store.insert("open", batch, "t")
                         stored += 1
                     except StoreUnavailable:
                         break
+                    if stored == before + 1:
+                        killer.start()
             killer.join()
             with pytest.raises(StoreUnavailable) as error:
                 await store.insert("open", batch, "t")
@@ -330,15 +327,15 @@ async def test_kill_9_and_restart(own: ClickHouse, older: None) -> None:
 
 
 async def test_a_frozen_server_is_given_up(own: ClickHouse, older: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infrasight.store.connection.ANSWER_S", 0.5)
-    monkeypatch.setattr("infrasight.store.connection.CONNECT_S", 0.5)
+    monkeypatch.setattr("infrasight.store.connection.ANSWER_S", 3.0)
+    monkeypatch.setattr("infrasight.store.connection.CONNECT_S", 3.0)
     async with opened(own) as store:
         await store.insert("open", samples.batch("open", 5), "t")
         own.signal(signal.SIGSTOP)
         start = time.monotonic()
         with pytest.raises(StoreUnavailable, match="no answer"):
             await store.insert("open", samples.batch("open", 5), "t")
-        assert time.monotonic() - start < 15
+        assert time.monotonic() - start < 30
         own.signal(signal.SIGCONT)
         await store.insert("open", samples.batch("open", 5), "t")
         assert int(await ask(store, "SELECT count() FROM open")) == 10
@@ -353,7 +350,7 @@ async def test_closing_does_not_wait_for_a_frozen_server(own: ClickHouse, older:
         await asyncio.sleep(0)
         start = time.monotonic()
         await store.close()
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 30
         with pytest.raises(StoreUnavailable, match="given up"):
             await waiting
         own.signal(signal.SIGCONT)
@@ -367,7 +364,7 @@ async def test_closing_ends_a_query_on_a_frozen_server(own: ClickHouse, older: N
         own.signal(signal.SIGSTOP)
         start = time.monotonic()
         await store.close()
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 30
         with pytest.raises(QueryFailed, match="the query was ended"):
             await query
         own.signal(signal.SIGCONT)

@@ -12,6 +12,7 @@ from h2.connection import H2Connection
 from infrasight.errors import QueryFailed
 from infrasight.wire import QueryResponse, StatusResponse, SubscribeResponse
 from infrasight.wire.service import EventsService
+from tests.waiting import LIMIT_S
 
 QUERY, STATUS = "/infrasight.v1.Events/Query", "/infrasight.v1.Events/Status"
 
@@ -54,7 +55,7 @@ async def raw(port: int, data: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(data)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT_S):
             return await reader.read()
     finally:
         writer.close()
@@ -71,7 +72,7 @@ async def call(port: int, path: str, body: bytes, *, headers: list[tuple[str, st
     said: dict[str, str] = {}
     try:
         writer.write(h2.data_to_send())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT_S):
             while "grpc-status" not in said and "over" not in said and (data := await reader.read(65536)):
                 for event in h2.receive_data(data):
                     said.update(getattr(event, "headers", None) or [])

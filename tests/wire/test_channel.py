@@ -9,6 +9,7 @@ import pytest
 from infrasight.client import Client
 from infrasight.errors import CallFailed, Disconnected, QueryFailed, Unreachable
 from infrasight.wire.server import GrpcServer
+from tests.waiting import LIMIT_S
 from tests.wire.echo import Echo
 
 
@@ -77,7 +78,7 @@ async def test_leaving_early_cancels_the_call_at_the_server() -> None:
     async with Client(port=await server.start()) as client:
         async with client.subscribe():
             pass
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LIMIT_S):
             await echo.cancelled.wait()
         assert (await client.status()).version == "echo"
     await server.close()

@@ -11,6 +11,7 @@ from infrasight.client import Client
 from infrasight.errors import CannotListen, Disconnected, Unreachable
 from infrasight.wire import QueryRequest, QueryResponse
 from infrasight.wire.server import GrpcServer
+from tests.waiting import LIMIT_S
 from tests.wire.echo import QUERY, STATUS, Echo, call, frame, raw
 
 
@@ -129,7 +130,7 @@ async def test_closing_is_legal_before_the_start_and_twice_and_with_idle_clients
     await server.close()
     await server.start()
     async with Client(port=server.port):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LIMIT_S):
             await server.close()
         await server.close()
 

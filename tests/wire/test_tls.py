@@ -24,7 +24,7 @@ from infrasight.wire.access import Open, Role
 from infrasight.wire.limits import Limits
 from infrasight.wire.server import GrpcServer
 from infrasight.wire.tls import SYSTEM, ServerTls
-from tests.server.running import eventually
+from tests.waiting import LIMIT_S, until
 from tests.wire.certificates import Fleet, fleet
 from tests.wire.echo import Echo, raw
 
@@ -97,7 +97,7 @@ async def test_nothing_older_than_tls_1_2() -> None:
         context.load_verify_locations(fleet().ca)
         with pytest.raises(ssl.SSLError):
             await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
-        await eventually(lambda: server.refused["tls"] == 1)
+        await until(lambda: server.refused["tls"] == 1)
 
 
 def of_another_authority() -> Credentials:
@@ -129,7 +129,7 @@ async def test_who_has_no_good_certificate_is_refused_and_both_sides_say_why(
                 await asking.status()
         assert "\n" not in str(failure.value)
         assert f"127.0.0.1:{server.port}" in str(failure.value)
-        await eventually(lambda: server.refused["tls"] == 1)
+        await until(lambda: server.refused["tls"] == 1)
         assert any(each in caplog.messages[-1] for each in server_says.split("|")), caplog.messages
         assert caplog.messages[-1].startswith("refused 127.0.0.1:")
         assert (await good.status()).version == "echo"
@@ -153,7 +153,7 @@ async def test_a_server_without_a_good_certificate_is_not_trusted(
         with pytest.raises(Unreachable, match=says):
             async with client(server, Credentials(fleet().ca)) as asking:
                 await asking.status()
-        await eventually(lambda: sum(server.refused.values()) == 1)
+        await until(lambda: sum(server.refused.values()) == 1)
         assert server_says in caplog.messages[-1]
 
 
@@ -161,15 +161,15 @@ async def test_whoever_stops_or_hangs_in_the_handshake_harms_nobody(monkeypatch:
     monkeypatch.setattr("infrasight.wire.tls.HANDSHAKE_S", 0.2)
     async with serving(fleet().tls()) as server, client(server, Credentials(fleet().ca)) as good:
         with socket.create_connection(("127.0.0.1", server.port)):
-            await eventually(lambda: server.refused["tls"] == 1)
+            await until(lambda: server.refused["tls"] == 1)
         assert "no TLS handshake within 0.2 s" in caplog.messages[-1]
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.close()
-        await eventually(lambda: server.refused["tls"] == 2)
+        await until(lambda: server.refused["tls"] == 2)
         assert "gone before the TLS handshake was over" in caplog.messages[-1]
         for rubbish in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff" + bytes(100), bytes(5000), b"\x16\x03\x01\x00\x05hello"):
             await raw(server.port, rubbish)
-        await eventually(lambda: server.refused["tls"] == 6)
+        await until(lambda: server.refused["tls"] == 6)
         assert (await good.status()).version == "echo"
 
 
@@ -192,10 +192,10 @@ def test_on_uvloop_too(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptur
 async def test_connections_count_from_the_first_byte() -> None:
     async with serving(fleet().tls(), connections=3) as server:
         idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(4)]
-        await eventually(lambda: server.refused["connections"] == 1)
+        await until(lambda: server.refused["connections"] == 1)
         for _, writer in idle:
             writer.close()
-        await eventually(lambda: server.refused["tls"] == 3)
+        await until(lambda: server.refused["tls"] == 3)
         async with client(server, Credentials(fleet().ca)) as asking:
             assert (await asking.status()).version == "echo"
 
@@ -203,9 +203,9 @@ async def test_connections_count_from_the_first_byte() -> None:
 async def test_a_server_closes_those_in_the_handshake_too() -> None:
     async with serving(fleet().tls()) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        await eventually(lambda: len(server._server.handshakes) == 1)  # type: ignore[union-attr]
+        await until(lambda: len(server._server.handshakes) == 1)  # type: ignore[union-attr]
         await server.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LIMIT_S):
             assert await reader.read() == b""
         writer.close()
 

@@ -33,7 +33,8 @@ AT_ONCE = 8
 WAITING_MAX = 256
 """Namespaces that wait to be looked at; those that have waited longest are looked at when they are met again."""
 PIDS_MAX = 4
-"""Processes that are tried, the latest first: some have ended."""
+"""Processes that are tried, the latest first: some have ended. In the end the first of all, which in a container stays: the others may all be short
+commands of its."""
 _SHARE = 0.1
 """Of the time, that may be spent in vain on waits."""
 
@@ -53,6 +54,8 @@ class _Known:
     """Whether a program has been."""
     pids: list[int] = field(default_factory=list)
     """To be tried, the latest last."""
+    first: int = 0
+    """The process that was met first."""
 
 
 class Namespaces:
@@ -164,6 +167,7 @@ class Namespaces:
 
     def _ask(self, namespace: int, known: _Known, pid: int) -> None:
         known.pids = [*(each for each in known.pids if each != pid), pid][-PIDS_MAX:]
+        known.first = known.first or pid
         known.looked_s = self._clock()
         self._waiting[namespace] = None
         while len(self._waiting) > WAITING_MAX:
@@ -184,6 +188,8 @@ class Namespaces:
             if known is None:
                 continue
             known.looking, pids, known.pids = True, known.pids, []
+            if known.first not in pids:
+                pids.insert(0, known.first)
             self.looking += 1
             settled = known.executed or self._clock() - known.met_s >= SETTLED_S
             # Not a pool's: a thread that hangs in somebody's file system must not keep the node from ending.

@@ -60,20 +60,22 @@ def test_repeats_are_told_again_after_a_while(tap: Tap) -> None:
     reader, writer = os.pipe()
 
     def body() -> None:
-        end, made = time.monotonic_ns() + lasts_ns, 0
-        while time.monotonic_ns() < end:
+        began_ns, made = time.monotonic_ns(), 0
+        while made < 2 or time.monotonic_ns() < began_ns + lasts_ns:
+            if made == 1:
+                time.sleep(window_ns / 1e9)  # so that there is a second to tell, whenever others let us run
             chmods(1)()
             made += 1
-        os.write(writer, b"%d" % made)
+        os.write(writer, b"%d %d" % (made, time.monotonic_ns() - began_ns))
 
     pid = child(body, uid=SOMEBODY)
-    made = int(os.read(reader, 99))
+    made, lasted_ns = map(int, os.read(reader, 99).split())
     os.close(reader)
     os.close(writer)
     ends = [each["enter_ns"] + each["latency_ns"] for each in told(tap, pid, "chmod")]
     gone = losses(tap) - before
     assert len(ends) + gone["chmod", "repeated"] + gone["chmod", "ring_full"] == made
-    assert 2 <= len(ends) <= lasts_ns // window_ns + 1
+    assert 2 <= len(ends) <= lasted_ns // window_ns + 1
     assert all(later - earlier > window_ns * 0.9 for earlier, later in pairwise(ends))
 
 
@@ -116,18 +118,20 @@ def test_the_rate_in_the_long_run(tap: Tap, own_cgroup: Path) -> None:
     reader, writer = os.pipe()
 
     def body() -> None:
-        start, made = time.monotonic(), 0
+        start, made, allowed, due = time.monotonic(), 0, 0, 0.0
         while (now := time.monotonic()) < start + lasts_s:
             chmods(1)()
             made += 1
-        os.write(writer, b"%d %f" % (made, now - start))
+            if due <= now + (burst - 1) / per_second:
+                due, allowed = max(due, now) + 1 / per_second, allowed + 1
+        os.write(writer, b"%d %d %f" % (made, allowed, now - start))
 
     pid = child(body, uid=SOMEBODY, cgroup=own_cgroup)
-    made, lasted = os.read(reader, 99).split()
+    made, allowed, lasted = os.read(reader, 99).split()
     os.close(reader)
     os.close(writer)
     count = len(told(tap, pid, "chmod"))
     gone = losses(tap) - before
     assert count + gone["chmod", "throttled"] + gone["chmod", "ring_full"] == int(made)
     assert count <= burst + per_second * float(lasted) + 1
-    assert count >= per_second * lasts_s * 0.5, "and not much less than is allowed, on a busy machine"
+    assert count >= 0.8 * int(allowed), "and not much less than is allowed, as often as it came to run"

@@ -1,6 +1,8 @@
 """Rules that take the place of others, and lists that are full."""
 
+import mmap
 import os
+import time
 
 import pytest
 
@@ -16,18 +18,26 @@ pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "b
 @pytest.mark.serial  # it counts what happens in a time
 def test_rules_that_change_while_events_happen(tap: Tap) -> None:
     """Who is allowed before and after is told without a gap, though lists come and go around it."""
-    count = 20011
+    at_once, over = 101, mmap.mmap(-1, mmap.PAGESIZE)
     follow(tap, chmod=Rules(allow=users(SOMEBODY)))
-    before, changes = losses(tap), 0
+    before = losses(tap)
+    reader, writer = os.pipe()
     pid = os.fork()
     if not pid:
         os.setresuid(SOMEBODY, SOMEBODY, SOMEBODY)
-        chmods(count)()
+        while not over[0]:
+            chmods(at_once)()
+            os.write(writer, b".")
+            time.sleep(0.001)
         os._exit(0)
-    while os.waitpid(pid, os.WNOHANG) == (0, 0):
-        follow(tap, chmod=Rules(allow=users(SOMEBODY, *range(10, 10 + changes % 7))), open=Rules(deny=users(SOMEBODY)))
-        changes += 1
-    assert changes > 5
+    os.close(writer)
+    for change in range(50):
+        follow(tap, chmod=Rules(allow=users(SOMEBODY, *range(10, 10 + change % 7))), open=Rules(deny=users(SOMEBODY)))
+    over[0] = 1
+    with os.fdopen(reader, "rb") as pipe:
+        count = at_once * len(pipe.read())
+    assert os.waitpid(pid, 0)[1] == 0
+    assert count
     assert len(told(tap, pid, "chmod")) + (losses(tap) - before)["chmod", "ring_full"] == count
 
 

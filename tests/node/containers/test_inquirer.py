@@ -26,10 +26,10 @@ from infrasight.runtimes import Place
 from infrasight.schema.events.process import CGROUP
 from infrasight.schema.parts import TOLD
 from tests.e2e.cri import Driver
-from tests.node.collector import until
 from tests.node.records import cgroup, together
 from tests.runtimes.fake import FakeContainerd, container, listening, saying
 from tests.runtimes.fake_cri import FakeCri
+from tests.waiting import LIMIT_S, until
 
 USER = "/user.slice/user-1000.slice/user@1000.service"
 A, B = Container(b"a", b"containerd"), Container(b"b", b"containerd")
@@ -53,17 +53,17 @@ def sent(inquirer: Inquirer) -> list[dict[str, Any]]:
 
 
 @asynccontextmanager
-async def asking(*sockets: Path) -> AsyncIterator[tuple[Inquirer, Containers]]:
+async def asking(*sockets: Path, answer_within_s: float = LIMIT_S) -> AsyncIterator[tuple[Inquirer, Containers]]:
     """One that runs; it has to end when it is asked to."""
     containers = Containers()
     places = [Place(f"containerd:{socket}") for socket in sockets]
-    inquirer = Inquirer(containers, Cgroups(list), outbox(), places, node="n", answer_within_s=0.3)
+    inquirer = Inquirer(containers, Cgroups(list), outbox(), places, node="n", answer_within_s=answer_within_s)
     running = asyncio.create_task(inquirer.run())
     try:
         yield inquirer, containers
     finally:
         inquirer.stop()
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, LIMIT_S)
         assert not [task for task in asyncio.all_tasks() if "inquirer" in task.get_name()]
 
 
@@ -93,7 +93,7 @@ async def test_a_runtime_that_comes_and_goes_and_comes(tmp_path: Path, caplog: p
 @pytest.mark.parametrize("answer", [b"", b"\xff" * 1_000, None], ids=["nothing", "rubbish", "hanging"])
 async def test_one_that_fails_again_and_again(tmp_path: Path, answer: bytes | None, caplog: pytest.LogCaptureFixture) -> None:
     """It is told of once, counted each time, and nobody waits for it."""
-    async with saying(tmp_path / "s", answer), asking(tmp_path / "s") as (inquirer, containers):
+    async with saying(tmp_path / "s", answer), asking(tmp_path / "s", answer_within_s=0.3) as (inquirer, containers):
         await until(lambda: inquirer.failures[str(tmp_path / "s")] >= 3)
         assert not containers.awaited(A)
     (line,) = [record.getMessage() for record in caplog.records if record.name == "infrasight.node"]
@@ -103,7 +103,7 @@ async def test_one_that_fails_again_and_again(tmp_path: Path, answer: bytes | No
 
 async def test_one_that_begins_to_hang(tmp_path: Path) -> None:
     fake, socket = FakeContainerd(), tmp_path / "s"
-    async with listening(fake, socket), asking(socket) as (inquirer, containers):
+    async with listening(fake, socket), asking(socket, answer_within_s=0.3) as (inquirer, containers):
         await until(lambda: inquirer.connected[str(socket)])
         fake.hanging = True
         await until(lambda: not inquirer.connected[str(socket)])
@@ -153,7 +153,7 @@ async def test_a_users_own_runtime(tmp_path: Path, caplog: pytest.LogCaptureFixt
     cgroups.apply(together(*(cgroup(CGROUP, id, path, parent=1) for id, path in made.items())))
     assert [cgroups.find(id).id for id in made] == [b"", b"b"], "what is not below their slice is not theirs"
     inquirer.stop()
-    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(running, LIMIT_S)
     said = [record.getMessage() for record in caplog.records if record.name == "infrasight.node"]
     assert len(said) <= 4
 
@@ -167,7 +167,7 @@ async def test_somebody_elses_socket_in_a_users_directory_is_not_asked(tmp_path:
         await asyncio.sleep(0.1)
         assert (inquirer.connected, fake.asked) == ({}, [])
         inquirer.stop()
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, LIMIT_S)
 
 
 async def test_who_is_sought(tmp_path: Path) -> None:
@@ -188,13 +188,13 @@ async def test_who_is_sought(tmp_path: Path) -> None:
         assert facts is not None
         assert facts.workload == b"Node/node-1"
         inquirer.stop()
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, LIMIT_S)
 
 
 async def test_it_can_be_stopped_before_it_runs() -> None:
     inquirer = Inquirer(Containers(), Cgroups(list), outbox(), [], node="n")
     inquirer.stop()
-    await asyncio.wait_for(inquirer.run(), 5)
+    await asyncio.wait_for(inquirer.run(), LIMIT_S)
 
 
 async def test_a_cgroup_whose_name_does_not_tell(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from infrasight.node.containers import table as module
 from infrasight.node.containers.containment import Container
 from infrasight.node.containers.table import ENDED_KEPT_S, PATIENCE_S, Containers, Room, Shelf
 from infrasight.runtimes import Facts, Key
+from tests.waiting import LIMIT_S
 
 A, B = Container(b"a", b"containerd"), Container(b"b", b"docker")
 
@@ -157,7 +158,7 @@ async def test_waiting_ends_when_it_is_known() -> None:
         await asyncio.sleep(0)
         assert not waiting.done()
         table.shelf("s").learn(Key(id), Facts())
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, LIMIT_S)
     assert sought == [b"a", b"c"]
 
 
@@ -167,7 +168,7 @@ async def test_waiting_ends_when_nobody_can_tell_any_more() -> None:
     waiting = asyncio.create_task(table.wait_for([A], 30))
     await asyncio.sleep(0)
     table.are_told_of({})
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, LIMIT_S)
 
 
 async def test_waiting_ends_when_its_runtime_knows_nothing_yet() -> None:
@@ -179,7 +180,7 @@ async def test_waiting_ends_when_its_runtime_knows_nothing_yet() -> None:
         await asyncio.sleep(0)
         assert not waiting.done()
         table.excuse(b"a")
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, LIMIT_S)
     assert table.awaited(A)
 
 
@@ -191,7 +192,7 @@ async def test_who_waited_in_vain_does_without_for_a_while() -> None:
     began = time.monotonic()
     for _ in range(1_000):
         await table.wait_for([A], 0.05)
-    assert PATIENCE_S <= time.monotonic() - began < 1.0
+    assert PATIENCE_S <= time.monotonic() - began < 1_000 * 0.05 / 2
     assert len(sought) == 1_000
     await asyncio.sleep(0.6)
     began = time.monotonic()
@@ -208,7 +209,7 @@ async def test_users_cannot_use_up_what_others_may_wait() -> None:
     await asyncio.sleep(0.01)
     assert not waiting.done()
     table.shelf("s").learn(Key(b"a"), Facts())
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, LIMIT_S)
 
 
 def test_what_the_api_server_says_of_pods() -> None:

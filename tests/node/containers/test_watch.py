@@ -23,11 +23,11 @@ from infrasight.node.flow import Batch
 from infrasight.runtimes import Facts, Key, Place
 from infrasight.runtimes.kubernetes import Kubernetes
 from infrasight.wire.tls import Credentials
-from tests.e2e.system import free_port
-from tests.node.collector import until
+from tests.ports import free_port
 from tests.runtimes import fake as containerds
 from tests.runtimes.fake import FakeContainerd, container
 from tests.runtimes.fake_kubernetes import FakeKubernetes, Pods, listening, owner, status
+from tests.waiting import LIMIT_S, until
 
 NODE = "node-1"
 OWNERS = [owner("ReplicaSet", "web-7c5d9f")]
@@ -58,10 +58,10 @@ class Scene:
 
 
 @asynccontextmanager
-async def asking(url: str, *sockets: Path) -> AsyncIterator[Scene]:
+async def asking(url: str, *sockets: Path, answer_within_s: float = LIMIT_S) -> AsyncIterator[Scene]:
     """It has to end when it is asked to."""
     containers = Containers()
-    api = Kubernetes(url, Credentials(), NODE, 0.5)
+    api = Kubernetes(url, Credentials(), NODE, answer_within_s)
     places = [Place(f"containerd:{socket}") for socket in sockets]
     inquirer = Inquirer(containers, Cgroups(list), Mailbox[Batch]("batches", limit=1 << 20), places, kubernetes=api, node=NODE)
     running = asyncio.create_task(inquirer.run())
@@ -69,7 +69,7 @@ async def asking(url: str, *sockets: Path) -> AsyncIterator[Scene]:
         yield Scene(inquirer, containers)
     finally:
         inquirer.stop()
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, LIMIT_S)
         assert not [task for task in asyncio.all_tasks() if "inquirer" in task.get_name()]
 
 
@@ -150,13 +150,14 @@ async def test_one_that_fails_us(tmp_path: Path, wrong: str, caplog: pytest.LogC
 
     async def fail(request: web.Request) -> web.StreamResponse:
         if wrong == "hangs":
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         elif wrong == "is away":
             assert request.transport is not None
             request.transport.abort()
         return web.json_response({}, status=403) if wrong == "refuses" else web.Response(body=b"\xff\x1b[31m")
 
-    async with containerds.listening(runtime, socket), listening(api) as url, Pods(url) as pods, asking(url, socket) as scene:
+    more = {"answer_within_s": 1.0} if wrong == "hangs" else {}
+    async with containerds.listening(runtime, socket), listening(api) as url, Pods(url) as pods, asking(url, socket, **more) as scene:
         await until(lambda: scene.watch.api.listening and scene.inquirer.connected[str(socket)])
         uid = await pods.create("web-x", NODE, {"app": "web"}, OWNERS)
         await until(lambda: len(scene.containers.pods) == 1)

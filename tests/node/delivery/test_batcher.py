@@ -11,6 +11,7 @@ from infrasight.node.flow import Attention, Batch, Encoded
 from infrasight.schema import KINDS, SHIPPED
 from infrasight.wire.codec import decode, join
 from tests.actors.clock import VirtualClock, settle
+from tests.waiting import LIMIT_S
 from tests.wire.batches import START_NS, batch, with_column
 
 
@@ -171,7 +172,7 @@ async def test_pieces_are_sent_though_nobody_comes() -> None:
     limits = Limits(age_s=0.01, longest_age_s=1e6, burst=-1 << 40)
     task = asyncio.create_task(Batcher(inbox, outbox, limits, attention=Attention(watched=True)).run())
     await inbox.put(Batch("open", batch("open", 3), 7))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         piece = await outbox.get()
     assert (piece.rows, piece.more) == (3, True)
     inbox.close()
@@ -212,7 +213,7 @@ async def test_nobody_needs_to_come_for_it_to_be_old() -> None:
     outbox: Mailbox[Encoded] = Mailbox("out", limit=10)
     task = asyncio.create_task(Batcher(inbox, outbox, Limits(age_s=0.01)).run())
     await inbox.put(Batch("open", batch("open", 3), 7))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         first = await outbox.get()
     assert (first.seq, first.rows, first.oldest_ns) == (1, 3, 7)
     inbox.close()

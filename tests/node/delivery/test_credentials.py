@@ -16,7 +16,8 @@ from infrasight.node.delivery.exporter import Exporter
 from infrasight.node.flow import Encoded
 from infrasight.server.access import Known
 from infrasight.wire.access import Role
-from tests.server.running import HELLO, MemoryStore, Running, eventually, message
+from tests.server.running import HELLO, MemoryStore, Running, message
+from tests.waiting import LIMIT_S, until
 from tests.wire.certificates import fleet
 
 
@@ -47,12 +48,12 @@ async def test_the_wrong_name_waits_for_the_right_one(tmp_path: Path, caplog: py
         task = asyncio.create_task(exporting.run())
         batch = message(1)
         await inbox.put(Encoded(batch.seq, batch.kind, batch.rows, batch.arrow, batch.oldest_unix_ns))
-        await eventually(lambda: running.grpc.refused["access"] > 1)
+        await until(lambda: running.grpc.refused["access"] > 1)
         assert "node 'another' may not ship as 'n1'; trying again" in caplog.text
         assert not running.store.rows()
         put_in_place("n1", tmp_path)
         inbox.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT_S):
             await task
         assert running.store.rows() == 10
 
@@ -67,5 +68,5 @@ async def test_a_node_that_is_never_let_in_ends_with_the_reason(tmp_path: Path) 
         ]:
             exporting, _ = exporter(running.port, credentials, reach_within_s=0.05)
             with pytest.raises(Unreachable, match=says):
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(LIMIT_S):
                     await exporting.run()

@@ -1,7 +1,6 @@
 """The exporter against a real gRPC server that goes away, refuses, puts off and stays silent."""
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator
 
@@ -18,7 +17,9 @@ from infrasight.wire import Ack, AckVerdict, Batch, Hello
 from infrasight.wire import Attention as Told
 from infrasight.wire.server import GrpcServer
 from tests.actors.clock import settle
-from tests.node.collector import Answer, Collector, listening, ok, until
+from tests.node.collector import Answer, Collector, listening, ok
+from tests.ports import free_port
+from tests.waiting import LIMIT_S, until
 
 HELLO = Hello(node="a-node", version="1", boot_id="0-1", epoch=7)
 
@@ -31,7 +32,7 @@ def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
 class Bench:
     """An exporter that runs against a collector."""
 
-    def __init__(self, port: int, *, reach_within_s: float = 20.0) -> None:
+    def __init__(self, port: int, *, reach_within_s: float = LIMIT_S) -> None:
         self.inbox: Mailbox[Encoded] = Mailbox("in", limit=1000)
         self.attention = Attention()
         self.exporter = Exporter(self.inbox, [("127.0.0.1", port)], HELLO, reach_within_s=reach_within_s, attention=self.attention)
@@ -43,7 +44,7 @@ class Bench:
 
     async def end(self) -> None:
         self.inbox.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT_S):
             await self.task
 
 
@@ -207,12 +208,10 @@ async def test_it_hears_whether_somebody_watches(server: GrpcServer, collector: 
 
 
 async def test_a_server_that_comes_later(collector: Collector) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-        bench = Bench(port)
-        await bench.put(1)
-        await settle()
+    port = free_port()
+    bench = Bench(port)
+    await bench.put(1)
+    await settle()
     server = await listening(collector, port)
     await bench.end()
     assert collector.seqs() == [[1]]
@@ -221,20 +220,19 @@ async def test_a_server_that_comes_later(collector: Collector) -> None:
 
 async def test_a_server_that_never_was() -> None:
     """Within the time that was asked for, if not at once; and what it did not ship, it still holds or left where it was."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        bench = Bench(taken.getsockname()[1], reach_within_s=0.3)
-        await bench.put(1)
-        start = time.monotonic()
-        with pytest.raises(Unreachable, match=r"^the server at 127.0.0.1:\d+ cannot be reached: ") as failure:
-            await bench.task
-    assert 0.25 <= time.monotonic() - start < 2
+    bench = Bench(free_port(), reach_within_s=0.3)
+    await bench.put(1)
+    start = time.monotonic()
+    with pytest.raises(Unreachable, match=r"^the server at 127.0.0.1:\d+ cannot be reached: ") as failure:
+        await bench.task
+    assert 0.25 <= time.monotonic() - start < 20
     assert "\n" not in str(failure.value)
     assert bench.exporter.spool.unsafe_rows() == {"open": 10}
 
 
-async def test_a_server_that_is_gone_is_waited_for(server: GrpcServer, collector: Collector) -> None:
+async def test_a_server_that_is_gone_is_waited_for(collector: Collector) -> None:
     """However long: only one that was never reached is given up."""
+    server = await listening(collector, free_port())
     bench = Bench(server.port, reach_within_s=0.0)
     await bench.put(1)
     await until(lambda: collector.seqs() == [[1]])
@@ -261,6 +259,6 @@ async def test_a_stranger_on_the_port() -> None:
     stranger = await asyncio.start_server(shout, "127.0.0.1", 0)
     bench = Bench(stranger.sockets[0].getsockname()[1], reach_within_s=0.1)
     with pytest.raises(Unreachable):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT_S):
             await bench.task
     stranger.close()

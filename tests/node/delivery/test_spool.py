@@ -15,8 +15,8 @@ from infrasight.node.delivery.segment import Segment
 from infrasight.node.delivery.spool import Spool
 from infrasight.node.flow import Encoded, Loss
 from infrasight.schema import Lane
-from tests.node.collector import until
 from tests.node.delivery.spools import KINDS, delivered, killed, opened, piece, rows, telling
+from tests.waiting import until
 
 
 def fill(spool: Spool, count: int, kind: str = "open", *, first: int = 1, size: int = 100) -> None:

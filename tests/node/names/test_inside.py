@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -89,9 +88,7 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path, kind: str) -> None:
     else:
         place.mkdir()
     with inside(there) as pid:
-        began_s = time.monotonic()
         assert seen(pid).user(7) == b"7"
-        assert time.monotonic() - began_s < 5
 
 
 def test_a_large_file_is_read_in_part(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import ipaddress
-import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,8 @@ from tests.actors.clock import VirtualClock, settle
 from tests.node.records import make
 from tests.node.test_enricher import drain, enricher_of, one, rows
 from tests.node.test_sockets import HEAD, NO_PATH, TCP
+from tests.ports import free_port
+from tests.waiting import LIMIT_S
 
 
 def packed(text: str) -> bytes:
@@ -117,7 +118,7 @@ async def test_a_few_are_asked_at_a_time_and_the_end_waits_for_none() -> None:
     names.name(OTHER)
     await settle()
     names.questions.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         await task
     assert names.name(OTHER) == b""
 
@@ -191,11 +192,8 @@ async def test_real_questions(server: NameServer, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_no_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket(type=socket.SOCK_DGRAM) as taken, impatient(monkeypatch):
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-        taken.close()
-        assert await asking(["127.0.0.1"], port)(GLOBAL) == (b"", SILENCE_S)
+    with impatient(monkeypatch):
+        assert await asking(["127.0.0.1"], free_port())(GLOBAL) == (b"", SILENCE_S)
 
 
 def test_a_connect_says_where_its_name_is_from(tmp_path: Path) -> None:

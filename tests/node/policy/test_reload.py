@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests import workloads
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc", "gcc")]
 OPENS = 20_011
@@ -34,12 +34,10 @@ class Running:
     def said(self) -> str:
         return self._err.read_text()
 
-    def wait(self, true: Callable[[], object], within_s: float = 60) -> None:
-        end = time.monotonic() + within_s
-        while not true():
-            assert self.process.poll() is None, self.said()
-            assert time.monotonic() < end, self.said()
-            time.sleep(0.02)
+    def wait(self, true: Callable[[], object]) -> None:
+        """Until it is so, or the node has ended."""
+        eventually(lambda: true() or self.process.poll() is not None, said=self.said)
+        assert self.process.poll() is None, self.said()
 
     def reload(self, config: str, answer: str) -> None:
         """Change the file, send SIGHUP, and wait for what the node says to it."""

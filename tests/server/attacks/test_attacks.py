@@ -32,10 +32,9 @@ from tests.server.attacks.attacker import (
 )
 from tests.server.attacks.victim import Victim, victims
 from tests.server.running import ship
+from tests.waiting import LIMIT_S
 from tests.wire.batches import batch
 from tests.wire.echo import frame
-
-pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +163,7 @@ async def test_who_never_reads_gives_its_place_back(victim: Victim) -> None:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(16):
                 tasks.create_task(unread(victim.port, query), name="unread")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LIMIT_S):
             while True:
                 try:
                     assert await victim.ask("SELECT 1") == "1"
@@ -178,7 +177,7 @@ async def unread(port: int, query: bytes) -> None:
         evil.h2.update_settings({4: 0})  # INITIAL_WINDOW_SIZE
         evil.request(QUERY, 1, query, end=True)
         await evil.send()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LIMIT_S):
             while await evil.reader.read(4096):
                 pass
 
@@ -212,7 +211,7 @@ async def test_idle_connections(victim: Victim) -> None:
 async def idle(port: int, count: int) -> None:
     made = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0)) for _ in range(count)))
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(LIMIT_S):
             await asyncio.gather(*(reader.read() for reader, _ in made), return_exceptions=True)
     finally:
         for _, writer in made:
@@ -325,7 +324,6 @@ async def test_five_thousand_idle_connections(big: Victim) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("flood", ["pings", "resets", "continuations"])
 async def test_a_minute_of_floods(big: Victim, flood: str) -> None:
     async with big.under_attack(f"live-{flood}", "flood"):

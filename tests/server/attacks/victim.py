@@ -13,6 +13,7 @@ from pathlib import Path
 
 from infrasight.client import Client
 from tests.server.fleet import SimulatedNode, Told
+from tests.waiting import LIMIT_S
 
 MEMORY_BYTES = 192 << 20
 """What an attack may add to the server's resident memory, at most; it is what the limits below allow, and what its allocators keep."""
@@ -86,7 +87,7 @@ class Victim:
                     await asyncio.sleep(0.01)
         finally:
             node.stop()
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(LIMIT_S):
                 await living
         assert not node.told.refused
         assert node.told.percentile(1) < ACK_S
@@ -107,7 +108,7 @@ class Victim:
     def end(self) -> None:
         self.process.terminate()
         try:
-            assert self.process.wait(30) == 0, self.log.read_text()[-2000:]
+            assert self.process.wait(LIMIT_S) == 0, self.log.read_text()[-2000:]
         finally:
             self.process.kill()
         assert "Traceback" not in self.log.read_text(), self.log.read_text()[-4000:]
