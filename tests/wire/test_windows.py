@@ -15,7 +15,7 @@ from infrasight.wire.limits import Limits
 from infrasight.wire.server import GrpcServer
 from infrasight.wire.service import CollectorService
 from infrasight.wire.windows import LEAST, MOST
-from tests.node.collector import until
+from tests.waiting import until
 
 HELLO = Hello(node="n", version="1", boot_id="b", epoch=1)
 BATCH = Batch(seq=1, kind="open", rows=1, arrow=bytes(32 << 10))
@@ -91,7 +91,7 @@ async def test_who_is_not_read_sends_little(bench: Bench, pouring: list[asyncio.
 async def test_who_is_read_at_once_may_send_more(bench: Bench, pouring: list[asyncio.Task[None]]) -> None:
     """And gives its room back when it leaves."""
     bench.service.may.set()
-    await until(lambda: any(protocol._window.size >= MOST for protocol in bench.inner.protocols), 30)
+    await until(lambda: any(protocol._window.size >= MOST for protocol in bench.inner.protocols))
     assert bench.inner.room.taken == sum(protocol._window.size - LEAST for protocol in bench.inner.protocols)
     bench.service.may.clear()
     for task in pouring:
@@ -103,6 +103,6 @@ async def test_who_is_read_at_once_may_send_more(bench: Bench, pouring: list[asy
 @pytest.mark.parametrize("bench", [1 << 20], indirect=True)
 async def test_all_together_have_so_much_room(bench: Bench, pouring: list[asyncio.Task[None]]) -> None:
     bench.service.may.set()
-    await until(lambda: bench.service.read > 20 * len(pouring), 30)
+    await until(lambda: bench.service.read > 20 * len(pouring))
     assert LEAST <= bench.inner.room.taken <= 1 << 19
     assert not any(task.done() for task in pouring)
