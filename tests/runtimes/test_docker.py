@@ -153,7 +153,10 @@ async def test_nobody_listens_there_or_it_hangs(tmp_path: Path) -> None:
         fake.hanging.set()
 
 
-@pytest.mark.parametrize("line", [b"rubbish\n", b"null\n", b"[" * 500_000 + b"\n", b"x" * (3 << 20), b"[]\n", b'{"Action": "create", "Actor": {"ID": "../../version"}}\n'])
+ODD = b"null\n", b"[]\n", b"[" * 500_000 + b"\n", b'{"Action": "create", "Actor": {"ID": "../../version"}}\n'
+
+
+@pytest.mark.parametrize("line", [b"rubbish\n", b"x" * (3 << 20), *ODD])
 async def test_events_that_are_none(tmp_path: Path, line: bytes) -> None:
     """They end the connection, or are of no container; nothing is asked for that is no id."""
     fake = FakeDocker()
