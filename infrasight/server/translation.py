@@ -109,7 +109,7 @@ def _name(name: str) -> Get:
 
 
 def _label(name: bytes) -> Get:
-    return lambda event: _short("container_labels_json", event.labels.get(name, b""))
+    return lambda event: event.labels.get(name, b"").partition(b"\0")[0][:NAME_BYTES]
 
 
 def _short(name: str, value: Any, most: int = NAME_BYTES) -> bytes:
@@ -134,16 +134,10 @@ def _group(event: E) -> bytes:
 
 
 def _labels(event: E) -> bytes:
-    """As our own nodes tell them: name=value each, by name."""
-    if not event.labels:
-        return b""
-    words = []
-    for name, value in sorted(event.labels.items())[:MAX_LABELS]:
-        word = b"%b=%b" % (name, value)
-        if not name or b"=" in name or b"\0" in word or len(word) > LABEL_BYTES:
-            raise Refused(f"a label that is longer than {LABEL_BYTES} bytes, or whose name is none")
-        words.append(word)
-    return b"\0".join(words)
+    """As our own nodes tell them: name=value each, by name, cut where they are long. Whoever makes a container chooses them, so none of them is a
+    reason to refuse what it does; one that would be read as another is left out."""
+    words = [b"%b=%b" % label for label in sorted(event.labels.items()) if label[0] and b"=" not in label[0]]
+    return b"\0".join(word.replace(b"\0", b"")[:LABEL_BYTES] for word in words[:MAX_LABELS])
 
 
 def _identity(event: E) -> bytes:
