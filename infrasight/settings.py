@@ -133,8 +133,8 @@ def _truth(text: str) -> bool:
 
 def _span(low: float | None, high: float | None) -> str:
     if high is None:
-        return f"{low:g} or more" if low is not None else "a number"
-    return f"between {low:g} and {high:g}" if low is not None else f"{high:g} or less"
+        return f"{low:.12g} or more" if low is not None else "a number"
+    return f"between {low:.12g} and {high:.12g}" if low is not None else f"{high:.12g} or less"
 
 
 def _settings(cls: type[Any]) -> list[_Setting]:

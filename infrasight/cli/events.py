@@ -112,7 +112,8 @@ def _conditions(kind: Kind, options: EventsOptions) -> Iterator[str]:
     if options.path:
         yield _begins_with(kind.paths, options.path)
     if options.container:
-        yield _begins_with(("container_id",), options.container)
+        named = f"e.container_name IN ({', '.join(map(literal, options.container))})"
+        yield f"({_begins_with(('container_id',), options.container)} OR {named})"
     if options.pod:
         yield _begins_with(("pod_name",), options.pod)
     if options.ancestor:

@@ -97,7 +97,9 @@ class EventsOptions(Reach):
     path: tuple[str, ...] = option(
         (), env=None, comma=False, help="only events with a path that begins with this, as given or where it leads; may be repeated"
     )
-    container: tuple[str, ...] = option((), env=None, help="only events in a container whose id begins with this; may be repeated")
+    container: tuple[str, ...] = option(
+        (), env=None, help="only events in a container whose id begins with this, or that is called this; may be repeated"
+    )
     image: tuple[str, ...] = option((), env=None, help="only events in a container whose image has this in its name; may be repeated")
     pod: tuple[str, ...] = option((), env=None, help="only events in a Kubernetes pod whose name begins with this; may be repeated")
     ancestor: tuple[str, ...] = option((), env=None, comma=False, help="only events of processes with an ancestor of this name; may be repeated")

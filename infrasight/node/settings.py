@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import os
 import re
 from dataclasses import dataclass
@@ -25,8 +27,8 @@ def _server(text: str, port: int) -> tuple[str, int]:
     """Host and port of `host`, `host:port`, `[v6]:port` or a bare IPv6 address."""
     match = _ADDRESS.fullmatch(text)
     if match is None:
-        if text.count(":") > 1 and "[" not in text:
-            return text, port
+        with contextlib.suppress(ValueError):
+            return str(ipaddress.IPv6Address(text)), port
         raise SettingsError(f"--server-addr: {text!r} is no address of a server such as a, a:50052 or [::1]:50052")
     if match["port"] and not 1 <= int(match["port"]) <= 65535:
         raise SettingsError(f"--server-addr: {text!r} has no port between 1 and 65535")

@@ -11,7 +11,7 @@ from infrasight.errors import CallFailed, Disconnected
 from infrasight.runtimes.facts import Facts, Key, Remembered, Told, facts_of
 from infrasight.runtimes.http import Answer, Http
 from infrasight.runtimes.limits import SYSTEM, Limits
-from infrasight.runtimes.loose import inside, text, texts, time_ns
+from infrasight.runtimes.loose import inside, parsed, several, text, texts, time_ns
 
 EVENT_BYTES_MAX = 1 << 20
 """Of one event."""
@@ -40,13 +40,13 @@ class Docker:
         # Asked for first: what is made while the others are told would be in neither.
         async with self._http.ask("/events", {"filters": json.dumps(_WANTED)}, within_s=None) as events:
             self._check(events)
-            for each in await self._get("/containers/json", all="1"):
+            for each in several(await self._get("/containers/json", all="1")):
                 if (news := await self._about(text(each, "Id"))) is not None:
                     yield news
                 await self._limits.pause()
             yield None
             async for line in events.lines(min(EVENT_BYTES_MAX, self._limits.answer_bytes)):
-                event = json.loads(line)
+                event = parsed(line)
                 id = text(inside(event, "Actor"), "ID") or text(event, "id")
                 if text(event, "Action") in ("destroy", "remove"):
                     yield _key(id), None
@@ -94,8 +94,7 @@ class Docker:
             told = await self._get(f"/images/{_plain(image)}/json")
         except CallFailed:
             return b""
-        digests = told.get("RepoDigests") if isinstance(told, dict) else None
-        first = digests[0] if isinstance(digests, list) and digests else ""
+        first = next(iter(several(told.get("RepoDigests") if isinstance(told, dict) else None)), "")
         return str(first).partition("@")[2].encode(errors="replace")
 
     async def _get(self, path: str, **params: str) -> Any:

@@ -16,7 +16,7 @@ from infrasight.errors import AccessDenied, CallFailed, Disconnected, Unauthenti
 from infrasight.runtimes.facts import Facts, Key, facts_of_pod
 from infrasight.runtimes.http import Answer, Http
 from infrasight.runtimes.limits import SYSTEM
-from infrasight.runtimes.loose import inside, parsed, text, texts, time_ns
+from infrasight.runtimes.loose import inside, parsed, several, text, texts, time_ns
 from infrasight.runtimes.pods import Pod, owned_by
 from infrasight.wire.tls import Credentials
 
@@ -93,8 +93,7 @@ class Kubernetes:
                 self._check(answer)
                 told = await answer.json()
             version, page = self._version_of(told), text(inside(told, "metadata"), "continue")
-            items = told.get("items")
-            pods.update(filter(None, map(_pod, items if isinstance(items, list) else ())))
+            pods.update(filter(None, map(_pod, several(told.get("items")))))
             if not page:
                 break
         else:
@@ -180,8 +179,7 @@ def _pod(told: Any) -> tuple[Key, Facts] | None:
     uid = mirrored or text(who, "uid")
     if not uid:
         return None
-    owners = who.get("ownerReferences")
-    controllers = [each for each in owners if inside(each).get("controller") is True] if isinstance(owners, list) else []
+    controllers = [each for each in several(who.get("ownerReferences")) if inside(each).get("controller") is True]
     kind, name = (text(controllers[0], part) if controllers else "" for part in ("kind", "name"))
     workload = owned_by(kind, name, labels, time_ns(text(who, "creationTimestamp"))) if kind and name else ""
     facts = facts_of_pod(Pod(text(who, "name"), text(who, "namespace"), uid, labels, workload))

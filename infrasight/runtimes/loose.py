@@ -25,6 +25,11 @@ def inside(told: Any, *names: str) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
+def several(told: Any) -> list[Any]:
+    """A list as it is; an empty one in place of anything else."""
+    return told if isinstance(told, list) else []
+
+
 def text(told: Any, name: str) -> str:
     """The text by this name; empty where there is none."""
     found = told.get(name) if isinstance(told, dict) else None

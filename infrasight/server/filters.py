@@ -32,21 +32,24 @@ class Filter:
             "user": _any_of(map(_bytes, request.users)),
             "pid": _any_of(request.pids),
             "uid": _any_of(request.uids),
-            "container_id": _begins_with(map(_bytes, request.containers)),
             "image": _has(map(_bytes, request.images)),
             "pod_name": _begins_with(map(_bytes, request.pods)),
             "ancestors": _descends_from(map(_bytes, request.ancestors)),
         }
         self._path = _begins_with(map(_bytes, request.path_prefixes))
         self._tests = {column: test for column, test in tests.items() if test is not None}
+        containers = {"container_id": _begins_with(map(_bytes, request.containers)), "container_name": _any_of(map(_bytes, request.containers))}
+        self._containers = {column: test for column, test in containers.items() if test is not None}
 
     def rows(self, kind: str, batch: pa.RecordBatch) -> Rows:
         """Numbers of the rows that pass."""
-        if kind not in self._kinds or not self._tests.keys() <= set(batch.schema.names):
+        if kind not in self._kinds or not self._tests.keys() | self._containers.keys() <= set(batch.schema.names):
             return np.empty(0, np.int64)
         mask = np.ones(batch.num_rows, np.bool_)
         for column, test in self._tests.items():
             mask &= _by_value(batch.column(column), test)
+        if self._containers:
+            mask &= np.logical_or.reduce([_by_value(batch.column(column), test) for column, test in self._containers.items()])
         if self._path:
             found = [_by_value(batch.column(column), self._path) for column in KINDS[kind].paths]
             mask &= np.logical_or.reduce(found) if found else False

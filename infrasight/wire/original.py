@@ -25,7 +25,7 @@ Value = int | float | bytes
 MAX_MESSAGE_BYTES = 4 << 20
 """What a gRPC server in Go takes, by default, and so what these agents can have sent to theirs."""
 MAX_LABELS = 256
-"""Of one event."""
+"""Of one event, as they come; what is more is left out."""
 _SIGN, _WRAP = 1 << 63, 1 << 64
 _LIMITS = {proto.TYPE_UINT32: 1 << 32, proto.TYPE_UINT64: _WRAP, proto.TYPE_INT64: _WRAP}
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = proto.WIRE_VARINT, proto.WIRE_FIXED_64, proto.WIRE_LEN_DELIM, proto.WIRE_FIXED_32
@@ -132,9 +132,8 @@ def _read_label(data: bytes, labels: dict[bytes, bytes]) -> None:
             if wire_type != _LENGTH:
                 raise ValueError("a label is of another type")
             parts[number] = value  # type: ignore[assignment]  # bytes, by its wire type
-    labels[parts[_KEY]] = parts[_VALUE]
-    if len(labels) > MAX_LABELS:
-        raise ValueError("too many labels")
+    if len(labels) < MAX_LABELS:
+        labels[parts[_KEY]] = parts[_VALUE]
 
 
 def _typed(name: str, kind: str, value: int | bytes) -> Value:

@@ -66,7 +66,7 @@ def test_filters_become_conditions() -> None:
     sql = newest(KINDS["open"], options, 7)
     assert r"e.comm IN ('a\'b') AND e.user IN ('root', 'x') AND e.pid IN (1, 2)" in sql
     given, leads = "startsWith(e.path, '/etc') OR startsWith(e.path, '/tmp/')", "startsWith(e.path_resolved, '/etc')"
-    containers = r"(startsWith(e.container_id, '0a') OR startsWith(e.container_id, '\''))"
+    containers = r"((startsWith(e.container_id, '0a') OR startsWith(e.container_id, '\'')) OR e.container_name IN ('0a', '\''))"
     more = r"(startsWith(e.pod_name, 'web')) AND hasAny(e.ancestors, ['sshd', 'a\''])"
     images = r"(position(e.image, 'a\'b') > 0)"
     path = f"({given} OR {leads} OR startsWith(e.path_resolved, '/tmp/'))"

@@ -35,7 +35,7 @@ def test_the_port_of_those_without_one() -> None:
     assert settings().servers == (("127.0.0.1", 50051),)
 
 
-@pytest.mark.parametrize("given", ["a:", "a:0", "a:65536", "a:x", "[::1", "[::1]x", ":1"])
+@pytest.mark.parametrize("given", ["a:", "a:0", "a:65536", "a:x", "[::1", "[::1]x", ":1", "a:b:c", "::1:", "1.2.3.4:5:6"])
 def test_what_is_no_address(given: str) -> None:
     with pytest.raises(SettingsError, match=r"^--server-addr: "):
         _ = settings(f"--server-addr={given}").servers

@@ -154,7 +154,10 @@ async def test_nobody_listens_there_or_it_hangs(tmp_path: Path) -> None:
         fake.hanging.set()
 
 
-@pytest.mark.parametrize("line", [b"rubbish\n", b"x" * (3 << 20), b"[]\n", b'{"Action": "create", "Actor": {"ID": "../../version"}}\n'])
+ODD = b"null\n", b"[]\n", b"[" * 500_000 + b"\n", b'{"Action": "create", "Actor": {"ID": "../../version"}}\n'
+
+
+@pytest.mark.parametrize("line", [b"rubbish\n", b"x" * (3 << 20), *ODD])
 async def test_events_that_are_none(tmp_path: Path, line: bytes) -> None:
     """They end the connection, or are of no container; nothing is asked for that is no id."""
     fake = FakeDocker()
@@ -164,6 +167,14 @@ async def test_events_that_are_none(tmp_path: Path, line: bytes) -> None:
         with pytest.raises(Disconnected):
             await told.next()
     assert set(fake.asked) == {"/version", "/events", "/containers/json"}
+
+
+@pytest.mark.parametrize("there", [None, 5, {}, True])
+async def test_a_list_that_is_none(tmp_path: Path, there: object) -> None:
+    fake = FakeDocker()
+    fake.answers["/containers/json"] = web.json_response(there)
+    async with listening(fake, tmp_path / "s"), heard(tmp_path / "s") as told:
+        assert await told.next() is None
 
 
 async def test_it_refuses_or_says_too_much(tmp_path: Path) -> None:

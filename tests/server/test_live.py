@@ -31,6 +31,7 @@ TEXT = {number: raw.decode("utf-8", "backslashreplace") for number, raw in enume
         (SubscribeRequest(uids=[0]), lambda row: row["uid"] == 0),
         (SubscribeRequest(path_prefixes=["/etc/", "/nowhere"]), lambda row: row["path"].startswith(b"/etc/")),
         (SubscribeRequest(containers=["ba", "žlu"]), lambda row: row["container_id"] in (b"bash", "žluťoučký".encode())),
+        (SubscribeRequest(containers=["nobody", "new\nline"]), lambda row: b"new\nline" in (row["container_id"], row["container_name"])),
         (SubscribeRequest(images=["as", "not"]), lambda row: row["image"] in (b"bash", b"\xff\xfe not utf-8")),
         (SubscribeRequest(pods=["new", "x"]), lambda row: row["pod_name"] == b"new\nline"),
         (SubscribeRequest(ancestors=["systemd", "shd"]), lambda row: row["ancestors"] == b"bash\0sshd\0systemd"),

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from infrasight.actors import Actor, Mailbox
-from infrasight.errors import WireError
+from infrasight.errors import MailboxClosed, WireError
 from infrasight.node.containers.cgroups import Cgroups
 from infrasight.node.containers.containment import Container, container_of
 from infrasight.node.containers.inventory import owned, row
@@ -68,6 +68,7 @@ class Inquirer(Actor):
         self.watch = Watch(kubernetes, containers.pods, self._hear_of_pod) if kubernetes else None
         self.failures: dict[str, int] = dict.fromkeys(self._places, 0)
         """Times that a runtime was there and failed us."""
+        self._misunderstood: set[str] = set()
         containers.seek = self._seek
 
     @property
@@ -124,6 +125,7 @@ class Inquirer(Actor):
             elif place.owner is not None:
                 self._containers.clear(name)
                 del self.failures[name]
+                self._misunderstood.discard(name)
                 return
             else:
                 pause_s = min(2 * pause_s, LOOK_EVERY_S)
@@ -142,6 +144,13 @@ class Inquirer(Actor):
             self.failures[name] += 1
             if self.failures[name] == 1 or (name in self._telling and not socket.user):
                 log.warning("infrasight node: containers are not told of: %s", error)
+        except MailboxClosed:
+            raise
+        except Exception:  # a mistake of ours, which nobody who says strange things must be able to make the end of the node
+            self.failures[name] += 1
+            if name not in self._misunderstood:
+                self._misunderstood.add(name)
+                log.exception("infrasight node: what %s says was not understood, please report this", name)
         finally:
             for part in parts:
                 part.cancel()

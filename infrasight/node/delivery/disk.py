@@ -125,6 +125,8 @@ class Disk:
 
     def _open(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (owner := directory.stat().st_uid) not in (0, os.geteuid()):  # who could have a link in place of any file
+            raise OSError(None, f"{directory} belongs to user {owner}")
         self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
-from infrasight.node.redaction.options import PROGRAMS, REMOTE, SHELLS, programs_in
-from infrasight.node.redaction.rules import CUT_RULES, RULES, Table
+from infrasight.node.redaction.options import NAME, PROGRAMS, REMOTE, SHELLS, prints, programs_in, reads_secret
+from infrasight.node.redaction.rules import CUT_RULES, NO_SECRET, RULES, Shape, Table
 from infrasight.node.redaction.shapes import CUT_SHAPES, SHAPES
-from infrasight.node.redaction.shell_words import commands, quoted
+from infrasight.node.redaction.shell_words import Word, commands, quoted
 
 DEPTH = 3
 """How many command lines inside of each other are taken apart."""
@@ -21,6 +22,8 @@ _WHOLE = Table((*RULES, *SHAPES))
 _CUT = Table((*CUT_RULES, *CUT_SHAPES))
 _SPACE = re.compile(rb"[ \t\n;]")
 _COMMAND_FLAG = re.compile(rb"-\w{0,8}c")
+_PIPED = Shape(NAME, (), re.compile(rb"\A(?:[\w.-]{1,64}:)?" + NO_SECRET + rb"(?P<secret>[^\0]++)", re.DOTALL))
+"""What a command prints that the next one reads as a secret; a user before it stays."""
 
 
 def masked(words: Sequence[bytes], counts: Counter[str], *, cut: bool = False, kept: frozenset[int] = frozenset(), depth: int = DEPTH) -> list[bytes]:
@@ -70,9 +73,12 @@ def _command_lines(words: Sequence[bytes], programs: Mapping[bytes, int]) -> set
 def in_shell(text: bytes, counts: Counter[str], *, cut: bool, depth: int) -> bytes:
     """A command line for a shell without secrets. What it does not need to change, quotes and spaces too, stays as it was."""
     parts, done, inside = [], 0, 0
-    for command in commands(text):
+    for command, behind in pairwise([*commands(text), []]):
         values = [word.value for word in command]
-        for word, new in zip(command, masked(values, counts, cut=cut and command[-1].end == len(text), depth=depth), strict=True):
+        words = masked(values, counts, cut=cut and command[-1].end == len(text), depth=depth)
+        if _pipes_secret(text, command, behind):
+            words[-1] = _PIPED.masked(words[-1], counts)
+        for word, new in zip(command, words, strict=True):
             if (b"$(" in new or b"`" in new) and depth and inside < INSIDE_MOST:
                 inside += 1
                 new = in_shell(new, counts, cut=False, depth=depth - 1)
@@ -80,3 +86,13 @@ def in_shell(text: bytes, counts: Counter[str], *, cut: bool, depth: int) -> byt
                 parts += [text[done : word.start], quoted(new, text[word.start : word.end])]
                 done = word.end
     return b"".join([*parts, text[done:]])
+
+
+def _pipes_secret(text: bytes, command: Sequence[Word], behind: Sequence[Word]) -> bool:
+    """Whether the last word of a command is a secret that it gives to the one `behind` it."""
+    return (
+        bool(behind)
+        and text[command[-1].end : behind[0].start].strip() == b"|"
+        and prints([word.value for word in command])
+        and reads_secret([word.value for word in behind])
+    )

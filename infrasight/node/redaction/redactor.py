@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from infrasight.node.columns import encode, numbers, numbers_of, renamed, strings
 from infrasight.node.redaction.command_line import masked
-from infrasight.node.redaction.options import NAME, PROGRAMS
+from infrasight.node.redaction.options import NAME, PROGRAMS, READ_HINTS
 from infrasight.node.redaction.rules import MASK, RULES, URL_RULES, Table, is_secret
 from infrasight.node.redaction.shapes import SHAPES
 from infrasight.schema import KINDS, Type
@@ -41,7 +41,10 @@ def _shortest(hints: set[bytes]) -> tuple[bytes, ...]:
 
 
 HINTS: tuple[bytes, ...] = _shortest(
-    {hint for rule in (*RULES, *SHAPES, *(program.rule for programs in PROGRAMS.values() for program in programs)) for hint in rule.hints}
+    {
+        *READ_HINTS,
+        *(hint for rule in (*RULES, *SHAPES, *(program.rule for programs in PROGRAMS.values() for program in programs)) for hint in rule.hints),
+    }
 )
 """Lower-case; a command line with none of them in it has no secret that we would know."""
 _HINT = "(?i)" + "|".join(re.escape(hint.decode()) for hint in HINTS)

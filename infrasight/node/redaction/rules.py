@@ -94,15 +94,18 @@ class Table:
 
 
 _KEYS = (
-    rb"(?:api|access|account|auth|client|consumer|encryption|license|master|preshared|private|secret|shared|sharedaccess|signing|storage"
-    rb"|subscription)"
+    rb"(?:admin|aes|api|access|account|app|application|auth|client|consumer|decryption|deploy|encryption|hmac|license|master|preshared|private|secret"
+    rb"|session|shared|sharedaccess|signing|sse-c|storage|subscription)"
 )
+_WHOSE = rb"(?:account|admin|bind|db|ftp|http|key|ldap|login|mail|new|old|proxy|root|smtp|sql|ssh|store|user|vnc)"
 NOUN = (
-    rb"(?:(?i:pass(?:word|wd|phrase|code)|secret|token|" + _KEYS + rb"[-_.]?key|(?:db|ftp|http|key|proxy|root|smtp|ssh|store|user)[-_]?pass"
-    rb"|secret[-_]string|requirepass|masterauth|[_-]psk|_auth|(?<![a-z])(?:pass|psk|pw)|[a-z][_-]pwd)|(?<=[a-z])(?:Pass|Pwd)|(?<![A-Za-z])[Pp]wd)"
+    rb"(?:(?i:(?:pass(?:word|wd|phrase|code)|secret|token)(?:[-_]?[0-9]{1,2})?|" + _KEYS + rb"[-_.]?key|" + _WHOSE + rb"[-_]?(?:pass|pw)"
+    rb"|secret[-_](?:string|key[-_]base)|requirepass|masterauth|[_-]psk|_auth|(?<![a-z])(?:pass|psk|pw)|[a-z][_-]pwd)|(?<=[a-z])(?:Pass|Pwd)"
+    rb"|(?<![A-Za-z])[Pp]wd)"
 )
-"""What the name of a secret ends in: `--db-password`, `clientSecret`, `AWS_SECRET_ACCESS_KEY`, `MYSQL_PWD`; not `PWD`, `bypass`, `token-file`."""
-_NOUNS = "pass secret token key masterauth psk _auth -pw pw= pwd"
+"""What the name of a secret ends in: `--db-password`, `clientSecret`, `AWS_SECRET_ACCESS_KEY`, `MYSQL_PWD`, `password2`; not `PWD`, `bypass`,
+`token-file`."""
+_NOUNS = "pass secret token key masterauth psk _auth pw"
 """Hints at those."""
 _NO_VALUE = (
     rb"(?!-|(?i:ask|change|disable|enable|force|forget|generate|get|list|no|print|prompt|read|remember|require|reset|save|show|skip|use|with"
@@ -112,26 +115,46 @@ _NO_VALUE = (
 NO_SECRET = (
     rb"(?!(?:~|\.{1,2})?/[\w./-]{0,200}(?:\.(?:crt|env|json|key|p12|pem|pfx|pub|txt|ya?ml)|/id_\w{1,20})(?:[\0\s&;,\"'}]|\Z)"
     rb"|(?:env|file|fd|id|src|type)[:=]|(?:stdin|prompt)(?:[\0\s]|\Z)"
-    rb"|(?i:true|false|yes|no|none|null)(?:[\0\s&;,\"'}]|\Z)|\$\{?[A-Z_][A-Z0-9_]{0,60}\}?[\"']?(?:[\0\s]|\Z))"
+    rb"|(?i:true|false|yes|no|on|off|none|null)(?:[\0\s&;,\"'}]|\Z)|\$(?:\{?[A-Z_][A-Z0-9_]{0,60}(?::[-=?+])?\}?)?[\"']?(?:[\0\s]|\Z))"
 )
-"""What is no secret but says where it is (`/etc/ssl/my.key`, `env:NAME`, `$NAME`), or yes or no."""
+"""What is no secret but says where it is (`/etc/ssl/my.key`, `env:NAME`, `$NAME`, the `$` of `$(...)`), or yes or no."""
+_NO_NAMES = rb"(?![\[{]\s{0,4}(?:\\?[\"']|[\[\]{}]))"
+"""What is no value but has names and values of its own in it: `{"secret": {"name": "x"}}`."""
 _MORE = rb"[\w.\[\]-]{1,40}="
 """What comes behind a separator in a list of names and values."""
 _PLAIN = rb"(?:[^\s\0\"'&;,<>]|[&;,](?!" + _MORE + rb"|[\s\0\"']|\Z))+"
 """A value among other text, without quotes."""
-_OR_QUOTED = rb"(?P<quote>\\?[\"'])?" + NO_SECRET + rb"(?P<secret>(?(quote)(?:(?!(?P=quote))(?:\\[^\0]|[^\0]))+|" + _PLAIN + rb"))"
+_OR_QUOTED = (
+    rb"(?:\[\s{0,4}(?=\\?[\"']))?(?P<quote>\\?[\"'])?"
+    + NO_SECRET
+    + _NO_NAMES
+    + rb"(?P<secret>(?(quote)(?:(?!(?P=quote))(?:\\[^\0]|[^\0]))+|"
+    + _PLAIN
+    + rb"))"
+)
 
 _NEXT = rb"\0(?P<secret>(?!-)" + NO_SECRET + rb"[^\0]++)"
 _TO_THE_END = NO_SECRET + rb"(?P<secret>[^\0]++)"
 _TO_THE_NEXT = NO_SECRET + rb"(?P<secret>(?:(?![&;,\s]\s?" + _MORE + rb")[^\0])+)"
 _VARIABLE = rb"(?:\A|\0)(?P<name>[A-Z_][A-Z0-9_]*+)="
 _ASSIGNMENT = rb"(?:\A|\0)(?P<name>-{0,2}" + _NO_VALUE + rb"[\w.:/\[\]@-]++)="
-_PAIR = rb"(?<![\w.-])(?P<name>[\w.-]++)(?:\]?=|\\?[\"']\s{0,4}:\s{0,4}|\s{1,4}=\s{1,4}(?=[\"'])|[\"']?\s{0,4}=>\s{0,4})"
+_PAIR = (
+    rb"(?<![\w.-])(?P<name>[\w.-]++)"
+    rb"(?:\]?=|\\?[\"']\s{0,4}:\s{0,4}|(?:\\?[\"'])?\]?\s{0,4}=\s{0,4}(?=[\"'])|[\"']?\s{0,4}=>\s{0,4}"
+    rb"|:\s{0,4}(?=\"[^\s\0\"]{1,256}\"|'[^\s\0']{1,256}'))"
+)
+_COLON = rb"(?:\A|\0)(?P<name>(?:--?|/)" + _NO_VALUE + rb"[\w.-]++):(?!/|(?:env|file|stdin)(?:\0|\Z))"
 _OPTION = rb"\0(?P<name>-{1,2}" + _NO_VALUE + rb"[\w.:-]++)(?=\0)"
 _SETTING = rb"\0(?i:set|config(?:\0set)?)\0(?:-[^\0]{0,80}+\0){0,4}(?P<name>[^\0=]++)(?=\0)"
 _PARAMETER = rb"[?&](?P<name>[\w.-]++)="
+_PAIR_OF_LOGIN = rb"(?i:auth)\s{0,4}=?\s{0,4}\(\s{0,4}[\"'][^\0\"']{0,256}+[\"'],\s{0,4}[\"'](?P<secret>[^\0\"']++)"
 _USER = rb"\0--(?:auth|(?:src-|dest-)?creds)[=\0][^\0:]{0,256}+:(?P<secret>[^\0]++)"
-_SQL = rb"(?i:\bpassword|\bidentified(?:\s{1,4}with\s{1,4}\w{1,40})?\s{1,4}by)\s{1,4}(?:=\s{0,4})?'(?P<secret>[^'\0]++)"
+_SQL = (
+    rb"(?i:\bpassword(?:\s{1,4}for\s{1,4}[^\0=;]{1,120})?|\bidentified(?:\s{1,4}with\s{1,4}[\"'`]?\w{1,40}[\"'`]?)?\s{1,4}(?:by|as))"
+    rb"(?:\s{1,4}|(?=[=(]))(?:=\s{0,4})?(?i:password\s{0,4})?(?:\(\s{0,4})?(?P<quote>[\"'])(?P<secret>(?:(?!(?P=quote))[^\0])+)"
+)
+_INITIAL = rb"\0(?:set-initial|reset-admin)-password\0(?P<secret>(?!-)[^\0]++)"
+_CONNECTION = rb";\s{0,2}(?i:pwd)\s{0,2}=\s{0,2}(?P<secret>[^\0\s;/$][^\0;]*+)"
 _LITERAL = rb"\0--from-literal[=\0][^\0=]{1,120}+=(?P<secret>[^\0]++)"
 
 _SCHEME = rb"(?:(?i:apikey|basic|bearer|digest|key|negotiate|ntlm|token|aws4-hmac-sha256)\s{1,4})?"
@@ -140,12 +163,18 @@ _HYPHENATED = rb"(?i:(?:proxy-)?authorization|(?:set-)?cookie|\w{1,20}-[\w-]{0,4
 _HEADER_OPTION = rb"\0(?:-[A-Za-z]{0,8}H\0?|--(?:proxy-)?header[=\0])" + _HEADERS + rb"\s{0,4}:\s{0,4}" + _SCHEME + rb"(?P<secret>[^\0\r\n]++)"
 _HEADER_ARGUMENT = rb"(?:\A|\0)" + _HYPHENATED + rb":\s{1,4}" + _SCHEME + rb"(?P<secret>[^\0\r\n]++)"
 _HEADER_INSIDE = rb"(?<=[\s\"'=])" + _HYPHENATED + rb":\s{1,4}" + _SCHEME + rb"(?P<secret>[^\0\"'\r\n]++)"
-_AUTHORIZATION = rb"(?i:authorization)\s{0,4}:\s{0,4}" + _SCHEME + rb"(?P<secret>[^\0\"'\r\n]++)"
+_AUTHORIZATION = (
+    rb"(?i:authorization)(?:\\?[\"'])?\s{0,4}(?::|=>?)\s{0,4}(?:\\?[\"'])?" + _SCHEME + rb"(?P<secret>(?:(?!\\[\"'])[^\0\"'\r\n])+)"
+)
 _BEARER = rb"(?i:\bbearer)[ :=]{1,3}(?=[^\0\s]{0,64}\d)(?P<secret>[\w.~+/=-]{16,}+)"
 _HEADER_HINTS = "token: key: secret: password: auth: authorization cookie"
 
 _AUTHORITY = rb"(?<=[A-Za-z0-9+.-]):/{1,2}"
 _URL_PASSWORD = _AUTHORITY + rb"[^\0\s/?#\"'@:]*+:(?P<secret>[^\0\s/?#\"']+)@"
+_URL_ODD_PASSWORD = (
+    _AUTHORITY + rb"[^\0\s/?#\"'@:\[]*+:(?![0-9]{0,5}[/?#])(?P<secret>[^\0\s/?#\"'@]*+[/?#][^\0\s\"'@]*+)@(?=[\w.-]++(?:[:/?\0\s\"']|\Z))"
+)
+"""One with what it should not have in it: a port is told apart by its digits."""
 _URL_USER = _AUTHORITY + rb"(?=[^\0\s/@]{0,64}\d)(?P<secret>[\w~-]{20,}+)(?=(?::(?:x-oauth-basic|\*\*\*)?)?@)"
 _URL_ONLY_USER = _AUTHORITY + rb"(?P<secret>[^\0\s/?#\"'@:]++)(?=:@)"
 _URL_CUT = _AUTHORITY + rb"[^\0\s/?#\"'@:]*+:(?P<secret>[^\0\s/?#\"'@]++)\Z"
@@ -178,6 +207,7 @@ def _named(name: str, names: bytes, value: bytes) -> Named:
 _PARAMETER_HINTS = tuple(f"{_NOUNS} sig= signature= auth= awsaccesskeyid= x-amz- x-goog-".encode().split())
 _URL: tuple[Rule, ...] = (
     shape("url", "@", _URL_PASSWORD),
+    shape("url", "@", _URL_ODD_PASSWORD),
     shape("url", "@", _URL_USER),
     shape("url", ":@", _URL_ONLY_USER),
     Named("url_parameter", _PARAMETER_HINTS, re.compile(_PARAMETER), re.compile(rb"(?P<secret>[^\0\s\"'&;#]++)"), is_secret_parameter),
@@ -194,9 +224,13 @@ RULES: tuple[Rule, ...] = (
     shape("header", "bearer", _BEARER),
     shape("sql", "password identified", _SQL),
     shape("option", "--auth creds", _USER),
+    shape("option", "set-initial-password reset-admin-password", _INITIAL),
+    shape("assignment", "auth( auth=(", _PAIR_OF_LOGIN),
+    shape("assignment", "pw", _CONNECTION),
     _named("variable", _VARIABLE, _TO_THE_END),
     shape("assignment", "--from-literal", _LITERAL),
     _named("assignment", _ASSIGNMENT, _TO_THE_NEXT),
+    _named("assignment", _COLON, _TO_THE_END),
     _named("assignment", _PAIR, _OR_QUOTED),
     _named("option", _OPTION, _NEXT),
     _named("option", _SETTING, _NEXT),

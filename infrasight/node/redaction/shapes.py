@@ -32,7 +32,7 @@ _SHAPES: tuple[tuple[str, str, bytes, int], ...] = (
 """Name, beginnings, what the rest is made of, and how much of it there is at least."""
 _JWT = rb"(?<![\w-])eyJ(?P<secret>[\w-]{8,}+\.[\w.-]{8,}+)"
 _JWT_CUT = rb"(?<![\w-])eyJ(?P<secret>[\w.-]++)\Z"
-_PEM = rb"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?P<secret>(?:(?!-----END)[^\0])+)"
+_PEM = rb"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?P<secret>(?:(?!-----END)[^\0])+)"
 
 
 def _rule(name: str, beginnings: str, rest: bytes) -> Shape:
@@ -45,7 +45,7 @@ def _rule(name: str, beginnings: str, rest: bytes) -> Shape:
 SHAPES: tuple[Rule, ...] = (
     *(_rule(name, beginnings, b"%s{%d,}+" % (rest, least)) for name, beginnings, rest, least in _SHAPES),
     Shape("jwt", (b"eyj",), re.compile(_JWT)),
-    Shape("private_key", (b"private key-----",), re.compile(_PEM)),
+    Shape("private_key", (b"private key",), re.compile(_PEM)),
 )
 CUT_SHAPES: tuple[Rule, ...] = (
     *(_rule(name, beginnings, rest + rb"++\Z") for name, beginnings, rest, _ in _SHAPES),

@@ -101,6 +101,25 @@ async def test_one_that_fails_again_and_again(tmp_path: Path, answer: bytes | No
     assert str(tmp_path / "s") in line
 
 
+async def test_one_that_is_not_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A mistake of ours in what it says costs what it says: others are still listened to."""
+
+    async def fail(*_: object) -> None:
+        raise TypeError("a mistake")
+
+    fake, other = FakeContainerd(), FakeContainerd()
+    async with listening(fake, tmp_path / "s"), listening(other, tmp_path / "t"), asking(tmp_path / "s", tmp_path / "t") as (inquirer, containers):
+        await until(lambda: inquirer.connected[str(tmp_path / "t")])
+        monkeypatch.setattr(fake, "spaces", {"default": {"a": container("a")}})
+        learn = inquirer._learn
+        monkeypatch.setattr(inquirer, "_learn", lambda *told: fail() if told[1].id == b"a" else learn(*told))
+        fake.end_streams()
+        await until(lambda: inquirer.failures[str(tmp_path / "s")] >= 3)
+        other.make(container("b"))
+        await until(lambda: containers.find(B))
+    assert sum("was not understood" in record.getMessage() for record in caplog.records) == 1
+
+
 async def test_one_that_begins_to_hang(tmp_path: Path) -> None:
     fake, socket = FakeContainerd(), tmp_path / "s"
     async with listening(fake, socket), asking(socket, answer_within_s=0.3) as (inquirer, containers):

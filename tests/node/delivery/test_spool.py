@@ -329,6 +329,24 @@ def test_a_disk_that_fails_and_comes_back_gets_everything(tmp_path: Path, monkey
     again.close()
 
 
+@pytest.mark.needs("root")
+def test_a_directory_of_somebody_else_s(tmp_path: Path) -> None:
+    """They could have a link in it, to what they cannot write to themselves."""
+    theirs, precious = tmp_path / "theirs", tmp_path / "precious"
+    theirs.mkdir()
+    precious.write_text("precious")
+    (theirs / "probe").symlink_to(precious)
+    os.chown(theirs, 1234, 1234)
+    spool = Spool(theirs)
+    spool.open()
+    spool.recover()
+    assert spool.disk.problem == f"{theirs} belongs to user 1234"
+    fill(spool, 2)
+    assert seqs(spool) == [1, 2]
+    spool.close()
+    assert (os.listdir(theirs), precious.read_text()) == (["probe"], "precious")
+
+
 def test_a_directory_that_cannot_be_used_at_first(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     now = [0.0]

@@ -103,7 +103,8 @@ SECRET: tuple[tuple[str, str], ...] = (
     ("npm config set //registry.npmjs.org/:_authToken hunter2", "npm config set //registry.npmjs.org/:_authToken ***"),
     ("npm publish --//registry.npmjs.org/:_authToken=hunter2", "npm publish --//registry.npmjs.org/:_authToken=***"),
     ("pip install -i https://bob:hunter2@pypi.example/simple x", "pip install -i https://bob:***@pypi.example/simple x"),
-    (f"twine upload -u __token__ -p {PYPI} x", "twine upload -u __token__ -p pypi-AgE*** x"),
+    (f"twine upload -u __token__ -p {PYPI} x", "twine upload -u __token__ -p *** x"),
+    (f"uv publish {PYPI}", "uv publish pypi-AgE***"),
     # keys, archives, logins
     ("openssl rsa -in k.pem -passin pass:hunter2 -passout pass:hunter2", "openssl rsa -in k.pem -passin pass:*** -passout pass:***"),
     ("openssl enc -aes-256-cbc -k hunter2 -in x", "openssl enc -aes-256-cbc -k *** -in x"),
@@ -155,6 +156,48 @@ SECRET: tuple[tuple[str, str], ...] = (
     ("x -password hunter2 --pw hunter2 --ssh-pass hunter2", "x -password *** --pw *** --ssh-pass ***"),
     ("x MYSQL_PWD=hunter2 SECRET_KEY=hunter2 TOKEN=hunter2", "x MYSQL_PWD=*** SECRET_KEY=*** TOKEN=***"),
     ("make deploy user[password]=hunter2", "make deploy user[password]=***"),
+    ("imapsync --password1 hunter2 --password2 hunter2", "imapsync --password1 *** --password2 ***"),
+    ("env PASSWORD_1=hunter2 SECRET_KEY_BASE=hunter2 DEPLOY_KEY=hunter2 x", "env PASSWORD_1=*** SECRET_KEY_BASE=*** DEPLOY_KEY=*** x"),
+    ("x --admin_pw hunter2 --adminpass=hunter2 --hmac-key hunter2", "x --admin_pw *** --adminpass=*** --hmac-key ***"),
+    ("x --password:hunter2 /password:hunter2", "x --password:*** /password:***"),
+    ("x 'Server=h;Uid=a;PWD=hunter2;Encrypt=1'", "x 'Server=h;Uid=a;PWD=***;Encrypt=1'"),
+    # a value of another shape, or a name of another
+    ("""x '{"token":["hunter2"],"secret":{"value":1}}'""", """x '{"token":["***"],"secret":{"value":1}}'"""),
+    ("""node -e "f({apiKey:'hunter2', pwd: 'hunter2'})" """, """node -e "f({apiKey:'***', pwd: '***'})" """),
+    ("""python3 -c 'os.environ["TOKEN"]="hunter2"'""", """python3 -c 'os.environ["TOKEN"]="***"'"""),
+    ("""python3 -c "get(u, auth=('bob', 'hunter2'))" """, """python3 -c "get(u, auth=('bob', '***'))" """),
+    ("""mongo --eval "db.auth('bob','hunter2')" """, """mongo --eval "db.auth('bob','***')" """),
+    ("""x '{"Authorization":"Bearer hunter2","n":1}'""", """x '{"Authorization":"Bearer ***","n":1}'"""),
+    ("""x '{\\"Authorization\\": \\"hunter2\\"}'""", """x '{\\"Authorization\\": \\"***\\"}'"""),
+    ("x '-----BEGIN PGP PRIVATE KEY BLOCK-----\nhunter2'", "x '-----BEGIN PGP PRIVATE KEY BLOCK-----***'"),
+    ("mysql -e \"SET PASSWORD FOR 'a'@'%' = PASSWORD('hunter2')\"", "mysql -e \"SET PASSWORD FOR 'a'@'%' = PASSWORD('***')\""),
+    ("mysql -e 'ALTER USER a IDENTIFIED WITH \"x\" AS \"hunter2\"'", "mysql -e 'ALTER USER a IDENTIFIED WITH \"x\" AS \"***\"'"),
+    ("psql 'postgres://bob:a/b?c#hunter2@db:5432/x?y=1'", "psql 'postgres://bob:***@db:5432/x?y=1'"),
+    # more programs
+    ("curl -x bob:hunter2@proxy:3128 bob:hunter2@h/x", "curl -x bob:***@proxy:3128 bob:***@h/x"),
+    ("http -a bob:hunter2 h X-API-Token:hunter2", "http -a bob:*** h X-API-Token:***"),
+    ("redis-cli -h db AUTH default hunter2", "redis-cli -h db AUTH default ***"),
+    ("redis-cli ACL SETUSER bob on '>hunter2' allkeys", "redis-cli ACL SETUSER bob on '>***' allkeys"),
+    ("mysqladmin -u root password hunter2", "mysqladmin -u root password ***"),
+    ("skopeo login -u bob -p hunter2 reg", "skopeo login -u bob -p *** reg"),
+    ("ctr images pull --user bob:hunter2 x", "ctr images pull --user bob:*** x"),
+    ("openssl dgst -sha256 -hmac hunter2 -macopt hexkey:hunter2 f", "openssl dgst -sha256 -hmac *** -macopt hexkey:*** f"),
+    ("zip -rP hunter2 a.zip b", "zip -rP *** a.zip b"),
+    ("useradd -mp hunter2 bob", "useradd -mp *** bob"),
+    ("qpdf --encrypt hunter2 hunter2 256 -- a b", "qpdf --encrypt *** *** 256 -- a b"),
+    ("cargo login hunter2", "cargo login ***"),
+    ("vault operator unseal hunter2", "vault operator unseal ***"),
+    ("gh secret set NAME --body hunter2", "gh secret set NAME --body ***"),
+    ("fly secrets set A=hunter2 B=hunter2", "fly secrets set A=*** B=***"),
+    ("mc alias set name https://h id hunter2", "mc alias set name https://h id ***"),
+    ("composer config http-basic.h bob hunter2", "composer config http-basic.h bob ***"),
+    ("psexec.py DOM/bob:hunter2@h", "psexec.py DOM/bob:***@h"),
+    ("neo4j-admin dbms set-initial-password hunter2", "neo4j-admin dbms set-initial-password ***"),
+    # what one command prints for another
+    ("sh -c 'echo hunter2 | sudo -S ls'", "sh -c 'echo *** | sudo -S ls'"),
+    ("bash -c \"echo -n 'hunter2' | docker login -u a --password-stdin\"", "bash -c 'echo -n *** | docker login -u a --password-stdin'"),
+    ("sh -c 'cd /x; echo bob:hunter2|sudo chpasswd'", "sh -c 'cd /x; echo bob:***|sudo chpasswd'"),
+    ("sh -c 'printf %s hunter2 | kinit bob'", "sh -c 'printf %s *** | kinit bob'"),
 )  # fmt: skip
 
 HARMLESS = """
@@ -260,6 +303,18 @@ task-learn-something-rather-long-and-boring-here
 disk-abcdefghijklmnopqrstuvwxyz0123456789
 http://localhost:8080/path@2x.png?x=1&y=2
 mail -s 'Your secret santa' bob@example.com
+curl -d '{"secret":{"name":"x"},"passwords":[],"token":{}}' x
+curl 'http://[::1]:8080/@x' 'http://h:80/?q=a@b' http://h:80/a?mail=b@c.d
+docker run -v /secret:/secret my-token:latest
+sh -c 'PASSWORD=$(cat /run/pw) TOKEN="${TOKEN:-}" x'
+sh -c 'echo "$TOKEN" | docker login -u bob --password-stdin'
+sh -c 'echo done || passwd bob'
+sh -c 'echo password | grep -S x'
+bash -c 'read -s -p "Password: " x; echo "token: $x"'
+keytool -storepass:env PW
+cmake -DUSE_TOKEN=ON .
+unzip -p a.zip f
+redis-cli get auth
 """.strip().splitlines()
 
 
@@ -338,6 +393,9 @@ HOSTILE: tuple[bytes, ...] = (
     *(b"password", b"password=", b"password:", b"pass.word=", b"--password\0", b"-p\0", b"token['", b'"token":"', b"token=&", b"set\0", b"config\0"),
     *(b"eyJ", b"-eyJ", b"eyJ.", b"sk-", b"ghp_", b"bearer=", b"bearer ", b" authorization:", b" x-token: ", b"-H\0", b"a@tcp(", b"=a:"),
     *(b"-----BEGIN PRIVATE KEY-----", b"-----BEGIN ", b"sh -c ", b"sh\0-c\0", b"$(sh -c ", b'"$(', b"mysql\0", b"mysql -p;", b"curl\0-u\0", b"-b\0"),
+    *(b"auth('a','", b"auth(", b"a://u:/", b"a://u:a#", b"password for ", b"password=password(", b"identified with "),
+    *(b";pwd=", b"token:'a", b"/token:", b"echo a|sudo -S;", b"|echo a"),
+    *(b"http\0", b"mc\0alias\0set\0", b"qpdf\0--encrypt\0", b"redis-cli\0auth\0", b"psexec.py\0a/"),
     *(b"login\0", b"openssl\0passwd\0", b"nmcli\0", b"/a/b.key", b"$A", b"&a=", b"A_", b"a.b-", b"--a-"),
 )
 BEFORE = (b"", b"x\0", b"sh\0-c\0", b"sudo\0curl\0mysql\0htpasswd\0openssl\0vault\0docker\0nmcli\0", b"token='", b"://", b"x\0--password\0")

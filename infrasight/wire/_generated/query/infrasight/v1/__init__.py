@@ -7426,7 +7426,7 @@ class SubscribeRequest(betterproto2.Message):
 
     containers: "list[str]" = betterproto2.field(9, betterproto2.TYPE_STRING, repeated=True)
     """
-    The id of the container begins with one of these.
+    The id of the container begins with one of these, or its name is one of them.
     """
 
     images: "list[str]" = betterproto2.field(10, betterproto2.TYPE_STRING, repeated=True)
