@@ -94,13 +94,13 @@ OFFSETS: dict[str, tuple[str, str]] = {
     "INODE_MODE": ("inode", "i_mode"),
     "SOCKET_SK": ("socket", "sk"),
     "SOCK_FAMILY": ("sock", "__sk_common.skc_family"),
-    "SOCK_NUM": ("sock", "__sk_common.skc_num"),
     "SOCK_RCV_SADDR": ("sock", "__sk_common.skc_rcv_saddr"),
     "SOCK_V6_RCV_SADDR": ("sock", "__sk_common.skc_v6_rcv_saddr"),
     "SOCK_DADDR": ("sock", "__sk_common.skc_daddr"),
     "SOCK_V6_DADDR": ("sock", "__sk_common.skc_v6_daddr"),
     "SOCK_DPORT": ("sock", "__sk_common.skc_dport"),
     "SOCK_TYPE": ("sock", "sk_type"),
+    "INET_SPORT": ("inet_sock", "inet_sport"),
     "SOCK_PROTOCOL": ("sock", "sk_protocol"),
 }
 """Constant -> structure and member."""
@@ -109,8 +109,9 @@ OPTIONAL: dict[str, tuple[str, str]] = {
     "TASK_SESSIONID": ("task_struct", "sessionid"),
     "TASK_RCHAR": ("task_struct", "ioac.rchar"),
     "TASK_WCHAR": ("task_struct", "ioac.wchar"),
+    "BINPRM_FDPATH": ("linux_binprm", "fdpath"),
 }
-"""The same, of what a kernel can have been built without (CONFIG_AUDIT, CONFIG_TASK_XACCT)."""
+"""The same, of what a kernel can have been built without (CONFIG_AUDIT, CONFIG_TASK_XACCT), or be too old for (before Linux 5.9)."""
 SIZES = {"UPID_SIZE": "upid", "INODE_SIZE": "inode"}
 """Constant -> structure."""
 INTERFACE = {
@@ -131,6 +132,7 @@ INTERFACE = {
     "F_DUPFD_CLOEXEC": 1030,
     "AT_FDCWD": -100,
     "AT_REMOVEDIR": 0x200,
+    "AT_EMPTY_PATH": 0x1000,
     "O_WRONLY": 0o1,
     "O_CREAT": 0o100,
     "O_TRUNC": 0o1000,
