@@ -16,24 +16,42 @@ struct dns_message {
     u64 address;
 };
 
-/* Of a struct msghdr: what is in its first part, as long as that is. */
-static __always_inline bool dns_message_at(struct dns_message *to, u64 header)
+/* What is in the first part of a message: a struct iovec. */
+static __always_inline bool dns_part_at(struct dns_message *to, u64 from)
 {
-    u64 words[4] = {}, part[2] = {};
+    u64 part[2] = {};
 #ifdef COMPAT_CALLS
     if (is_compat(current_task())) {
-        u32 short_words[4] = {}, short_part[2] = {};
-        if (bpf_probe_read_user(short_words, sizeof(short_words), (void *)header) || !short_words[3])
+        u32 short_part[2] = {};
+        if (bpf_probe_read_user(short_part, sizeof(short_part), (void *)from))
             return false;
-        if (bpf_probe_read_user(short_part, sizeof(short_part), (void *)(u64)short_words[2]))
-            return false;
-        *to = (struct dns_message){.data = short_part[0], .length = short_part[1], .address = short_words[0]};
+        *to = (struct dns_message){.data = short_part[0], .length = short_part[1]};
         return true;
     }
 #endif
-    if (bpf_probe_read_user(words, sizeof(words), (void *)header) || !words[3] || bpf_probe_read_user(part, sizeof(part), (void *)words[2]))
+    if (bpf_probe_read_user(part, sizeof(part), (void *)from))
         return false;
-    *to = (struct dns_message){.data = part[0], .length = part[1], .address = words[0]};
+    *to = (struct dns_message){.data = part[0], .length = part[1]};
+    return true;
+}
+
+/* Of a struct msghdr: what is in its first part, as long as that is. */
+static __always_inline bool dns_message_at(struct dns_message *to, u64 header)
+{
+    u64 words[4] = {};
+#ifdef COMPAT_CALLS
+    if (is_compat(current_task())) {
+        u32 short_words[4] = {};
+        bpf_probe_read_user(short_words, sizeof(short_words), (void *)header);
+        words[0] = short_words[0];
+        words[2] = short_words[2];
+        words[3] = short_words[3];
+    } else
+#endif
+        bpf_probe_read_user(words, sizeof(words), (void *)header);
+    if (!words[3] || !dns_part_at(to, words[2]))
+        return false;
+    to->address = words[0];
     return true;
 }
 
@@ -182,4 +200,43 @@ EXIT(dns, recvmmsg)
 {
     if (ret > 0 && !(ARG(3) & MSG_PEEK) && dns_begin_turns(ret))
         programs.call(ctx, PROGRAM_DNS_ANSWERS);
+}
+
+/*
+ * write, writev, read and readv on a connected socket, as programs in Go and systemd-resolved do: seen where the kernel tells of all that sockets send and
+ * receive (since Linux 6.3), since to have these calls told would cost each of the machine, whatever it is on. When such a call began is not known.
+ */
+static __always_inline int dns_of_socket(struct bpf_raw_tracepoint_args *ctx, u32 action, u32 plain, u32 in_parts)
+{
+#ifdef TYPED_CURRENT_TASK
+    u64 task = current_task();
+    s64 ret = (s32)ctx->args[1];
+    struct call call = {};
+    struct dns_message message = {};
+    if (READ(u16, ctx->args[0], SOCK_DPORT) != __builtin_bswap16(DNS_PORT))
+        return 0;
+    if (FIELD(u32, task, TASK_FLAGS) & PF_KTHREAD || is_self(FIELD(u32, task, TASK_TGID)))
+        return 0;
+    u32 number = call_under_way(&call, task);
+    if (number == plain)
+        message = (struct dns_message){.data = call.args[1], .length = call.args[2]};
+    else if (number != in_parts || !dns_part_at(&message, call.args[1]))
+        return 0;
+    if (action == DNS_ANSWER)
+        message.length = dns_received(ret, message.length);
+    call.enter_ns = bpf_ktime_get_ns();
+    dns_tell(ctx, &call, ret, message, action, 0);
+#endif
+    return 0;
+}
+
+/* socket, return code, flags */
+RAW(dns, sock_send_length)
+{
+    return dns_of_socket(ctx, DNS_QUERY, CALL_WRITE, CALL_WRITEV);
+}
+
+RAW(dns, sock_recv_length)
+{
+    return dns_of_socket(ctx, DNS_ANSWER, CALL_READ, CALL_READV);
 }

@@ -94,6 +94,23 @@ static __always_inline u32 call_number(struct bpf_raw_tracepoint_args *ctx, u64 
     return ctx->args[1];
 }
 
+#ifdef TYPED_CURRENT_TASK
+/* Arguments and number of the call that the current task is inside of, wanted or not, as a 64-bit program would make it. */
+static __always_inline u32 call_under_way(struct call *call, u64 task)
+{
+    u64 regs = task_pt_regs(task);
+    u32 number = FIELD(u32, regs, REGS_NUMBER);
+#ifdef COMPAT_CALLS
+    if (is_compat(task)) {
+        compat_arguments(call, number, regs);
+        return compat_number(number, regs);
+    }
+#endif
+    native_arguments(call, regs);
+    return number;
+}
+#endif
+
 /*
  * What the programs on entry do last; the loader writes them, since the probes that are told of every call come first: on_sys_enter, and on_sys_enter_alone,
  * without those, for when the kernel refuses it.

@@ -201,10 +201,11 @@ def _registers(btf: Btf, machine: str) -> dict[str, int]:
     """Where a system call's arguments lie in struct pt_regs, and, where 32-bit calls can be followed, how one is known and where they have theirs."""
     if machine == "aarch64":
         first = btf.offset("pt_regs", "regs")
-        return {f"REGS_ARG{place}": first + 8 * place for place in range(6)}
+        return {"REGS_NUMBER": btf.offset("pt_regs", "syscallno")} | {f"REGS_ARG{place}": first + 8 * place for place in range(6)}
 
     def at(prefix: str, registers: str) -> dict[str, int]:
         return {f"{prefix}{place}": btf.offset("pt_regs", register) for place, register in enumerate(registers.split())}
 
     compat = {"TASK_COMPAT_WORD": btf.offset("task_struct", "thread_info.status"), "COMPAT_BIT": 2}  # TS_COMPAT
-    return at("REGS_ARG", "di si dx r10 r8 r9") | at("COMPAT_ARG", "bx cx dx si di bp") | compat | COMPAT_SPECIAL
+    number = {"REGS_NUMBER": btf.offset("pt_regs", "orig_ax")}
+    return number | at("REGS_ARG", "di si dx r10 r8 r9") | at("COMPAT_ARG", "bx cx dx si di bp") | compat | COMPAT_SPECIAL

@@ -15,6 +15,10 @@ from infrasight.schema.parts import ARGV_MAX, UNIX_PATH_MAX
 
 TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 INCLUDES = ("kernel.h", "hooks.h", "emit.h", "filter.h", "calls.h", "paths.h", "draft.h", "prefixes.h", "sockets.h", "dispatch.h", "counting.h")
+NEWER = ("sock_send_length", "sock_recv_length")
+"""Tracepoints that a kernel may be too old for (Linux 6.3): a probe goes without what it would see there."""
+NUMBERED = ("read", "write", "readv", "writev")
+"""System calls that the kernel side knows by number though it is not told of them: `CALL_READ` and so on."""
 FILTERS = ("pass_who", "pass_paths", "pass_rate")
 """Programs of bpf/include that rules are followed in, for all probes."""
 ON_ENTRY, ON_ENTRY_ALONE = "on_sys_enter", "on_sys_enter_alone"
@@ -170,6 +174,7 @@ def program(probes: Iterable[str]) -> tuple[str, list[Program]]:
     programs += _shared(names, [hook for hook in kept if hook.how == "program"])
     numbers = LIMITS | {f"PROGRAM_{each.hooks[0].probe}_{each.name}".upper(): each.index for each in programs if each.how == "program"}
     numbers |= {f"PROGRAM_{each.function}".upper(): each.index for each in programs if each.function in FILTERS}
+    numbers |= {f"CALL_{name}".upper(): each for name in NUMBERED if (each := number(name)) is not None}
     numbers["PROGRAMS"] = 1 + max([0, *(each.index for each in programs)])
     texts = ["".join(f"#define {name} {value}\n" for name, value in numbers.items()), "#define COMPAT_CALLS\n" if compat_numbers() else ""]
     texts += [declarations(names), *(_read(f"include/{name}") for name in INCLUDES), functions(names), *files]

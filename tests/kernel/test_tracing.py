@@ -338,6 +338,26 @@ async def test_a_tracepoint_that_is_missing(in_the_loader: InTheLoader) -> None:
 
 
 @kernel_side
+async def test_a_tracepoint_that_the_kernel_is_too_old_for(in_the_loader: InTheLoader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of the probe runs, and nothing is amiss."""
+    in_the_loader(
+        "import infrasight.kernel.source as s\n"
+        "made = s.program\n"
+        "def program(probes):\n"
+        "    text, programs = made(probes)\n"
+        "    old, new = 'raw__dns__sock_send_length', 'no_such_event'\n"
+        "    return text, [s.Program(each.function, (s.Hook('dns', 'raw', new),)) if each.function == old else each for each in programs]\n"
+        "s.program = program\n"
+    )
+    monkeypatch.setattr("infrasight.kernel.tracing.NEWER", ("no_such_event",))
+    with await trace(("dns",), self_pid=os.getpid()) as tracing:
+        assert tracing.failed == {}
+        assert {"dns exit:sendto", "dns raw:sock_recv_length"} <= set(tracing.attached)
+        assert "dns raw:no_such_event" not in tracing.attached
+        assert _verdict("dns", tracing.attached, tracing.failed)[1]
+
+
+@kernel_side
 def test_calls_whose_places_are_taken(tmp_path: Path, limits: Limits) -> None:
     """Twenty threads in a call at once, and four places for them."""
     limits(CALL_PLACES=4)
