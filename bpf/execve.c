@@ -147,7 +147,7 @@ static __always_inline void execve_failed(void *ctx, struct call *call, s64 ret,
     long length = bpf_probe_read_user_str(scratch->path, sizeof(scratch->path), (void *)path.string);
     scratch->path_len = length > 0 ? length - 1 : 0;
     scratch->path_whole = 0;
-    if (call->compat)
+    if (call->short_pointers)
         execve_read_argv(scratch, argv, 4);
     else
         execve_read_argv(scratch, argv, 8);

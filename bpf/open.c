@@ -1,4 +1,4 @@
-/* open, openat, openat2, creat: flags, mode and return code, the path as the caller gave it and where it led. */
+/* open, openat, openat2, creat, open_by_handle_at: flags, mode and return code, the path as the caller gave it and where it led. */
 
 /* struct open_how, include/uapi/linux/openat2.h */
 struct how {
@@ -32,3 +32,6 @@ EXIT(open, openat2)
 }
 
 EXIT(open, creat) { open_exit(ctx, call, ret, AT_FDCWD, ARG(0), O_CREAT | O_WRONLY | O_TRUNC, ARG(1), NO_FD); }
+
+/* By a handle there is no path, only a file system to look in. */
+EXIT(open, open_by_handle_at) { open_exit(ctx, call, ret, ARG(0), 0, ARG(2), 0, NO_FD); }

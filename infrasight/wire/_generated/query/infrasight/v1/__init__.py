@@ -5189,7 +5189,7 @@ default_message_pool.register_message("infrasight.v1", "NodeStatus", NodeStatus)
 @dataclass(eq=False, repr=False)
 class Open(betterproto2.Message):
     """
-    A file was opened, or failed to be (open, openat, openat2, creat).
+    A file was opened, or failed to be (open, openat, openat2, creat; open_by_handle_at, which has no path).
     """
 
     ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
