@@ -236,6 +236,22 @@ def test_a_full_ring_is_counted() -> None:
     assert lost >= 5003
 
 
+@kernel_side
+def test_a_debugger_leaves_room_for_others() -> None:
+    """What strace makes of ptrace in the third of a second in which nobody reads, and one call that is rare in the end."""
+    with asyncio.run(trace(("ptrace", "unshare"), self_pid=0)) as tracing:
+        code = "import ctypes, os; libc = ctypes.CDLL(None)\n"
+        code += "for _ in range(15000): libc.ptrace(3, 1 << 22, 0, 0)\n"
+        code += "libc.unshare(1 << 31)"
+        made = subprocess.Popen([sys.executable, "-S", "-c", code])
+        assert made.wait() == 0
+        assert ("ptrace", "ring_full") not in tracing.losses()
+        (ring,) = [ring for ring in tracing.rings if ring.name == "call"]
+        taken = ring.take(ring.end(), 1 << 30)
+    ours = Counter(name.name for name, records in taken for pid in records["pid"].tolist() if pid == made.pid)
+    assert ours == {"ptrace": 15000, "unshare": 1}
+
+
 async def test_the_check_says_what_each_probe_hangs_on(monkeypatch: pytest.MonkeyPatch) -> None:
     async def part(probes: tuple[str, ...], *, self_pid: int) -> Tracing:
         assert (probes, self_pid) == (PROBES, os.getpid())
