@@ -11,5 +11,5 @@ static __always_inline void chroot_exit(void *ctx, struct call *call, s64 ret, u
     chroot_submit(ctx, path, PATH_AT(AT_FDCWD, put_old));
 }
 
-EXIT(chroot, chroot) { chroot_exit(ctx, call, ret, CHROOT, PATH(ARG(0), AT_FDCWD, ret ? -1 : FD_ROOT), 0); }
+EXIT(chroot, chroot) { chroot_exit(ctx, call, ret, CHROOT, PATH(ARG(0), AT_FDCWD, ret ? NO_FD : FD_ROOT), 0); }
 EXIT(chroot, pivot_root) { chroot_exit(ctx, call, ret, PIVOT_ROOT, PATH_AT(AT_FDCWD, ARG(0)), ARG(1)); }

@@ -16,24 +16,39 @@ struct dns_message {
     u64 address;
 };
 
-/* Of a struct msghdr: what is in its first part, as long as that is. */
-static __always_inline bool dns_message_at(struct dns_message *to, u64 header)
+/* What is in the first part of a message: a struct iovec. */
+static __always_inline bool dns_part_at(struct dns_message *to, struct call *call, u64 from)
 {
-    u64 words[4] = {}, part[2] = {};
-#ifdef COMPAT_CALLS
-    if (is_compat(current_task())) {
-        u32 short_words[4] = {}, short_part[2] = {};
-        if (bpf_probe_read_user(short_words, sizeof(short_words), (void *)header) || !short_words[3])
+    u64 part[2] = {};
+    if (call->short_pointers) {
+        u32 short_part[2] = {};
+        if (bpf_probe_read_user(short_part, sizeof(short_part), (void *)from))
             return false;
-        if (bpf_probe_read_user(short_part, sizeof(short_part), (void *)(u64)short_words[2]))
-            return false;
-        *to = (struct dns_message){.data = short_part[0], .length = short_part[1], .address = short_words[0]};
+        *to = (struct dns_message){.data = short_part[0], .length = short_part[1]};
         return true;
     }
-#endif
-    if (bpf_probe_read_user(words, sizeof(words), (void *)header) || !words[3] || bpf_probe_read_user(part, sizeof(part), (void *)words[2]))
+    if (bpf_probe_read_user(part, sizeof(part), (void *)from))
         return false;
-    *to = (struct dns_message){.data = part[0], .length = part[1], .address = words[0]};
+    *to = (struct dns_message){.data = part[0], .length = part[1]};
+    return true;
+}
+
+/* Of a struct msghdr: what is in its first part, as long as that is. */
+static __always_inline bool dns_message_at(struct dns_message *to, struct call *call, u64 header)
+{
+    u64 words[4] = {};
+    if (call->short_pointers) {
+        u32 short_words[4] = {};
+        bpf_probe_read_user(short_words, sizeof(short_words), (void *)header);
+        words[0] = short_words[0];
+        words[2] = short_words[2];
+        words[3] = short_words[3];
+    } else {
+        bpf_probe_read_user(words, sizeof(words), (void *)header);
+    }
+    if (!words[3] || !dns_part_at(to, call, words[2]))
+        return false;
+    to->address = words[0];
     return true;
 }
 
@@ -98,7 +113,7 @@ EXIT(dns, sendto)
 EXIT(dns, sendmsg)
 {
     struct dns_message message;
-    if (dns_message_at(&message, ARG(1)))
+    if (dns_message_at(&message, call, ARG(1)))
         dns_tell(ctx, call, ret, message, DNS_QUERY, 0);
 }
 
@@ -114,7 +129,7 @@ EXIT(dns, recvfrom)
 EXIT(dns, recvmsg)
 {
     struct dns_message message;
-    if (ret < DNS_LEAST || ARG(2) & MSG_PEEK || !dns_message_at(&message, ARG(1)))
+    if (ret < DNS_LEAST || ARG(2) & MSG_PEEK || !dns_message_at(&message, call, ARG(1)))
         return;
     message.length = dns_received(ret, message.length);
     dns_tell(ctx, call, ret, message, DNS_ANSWER, 0);
@@ -128,20 +143,14 @@ static __always_inline void dns_next(void *ctx, u32 action, u32 program)
     struct draft *draft = draft_of_cpu();
     if (!call || !draft)
         return;
-    u64 turn = draft->turn, header_bytes = 56, apart = 64;
+    u64 turn = draft->turn, header_bytes = call->short_pointers ? 28 : 56, apart = call->short_pointers ? 32 : 64;
     s64 ret = draft->ret;
     if (turn >= DNS_MESSAGES_MAX || (turn && (s64)turn >= ret))
         return;
-#ifdef COMPAT_CALLS
-    if (is_compat(task)) {
-        header_bytes = 28;
-        apart = 32;
-    }
-#endif
     draft->turn = turn + 1;
     struct dns_message message;
     u32 received = 0;
-    if (dns_message_at(&message, ARG(1) + turn * apart)) {
+    if (dns_message_at(&message, call, ARG(1) + turn * apart)) {
         bpf_probe_read_user(&received, sizeof(received), (void *)(ARG(1) + turn * apart + header_bytes));
         if (action == DNS_ANSWER)
             message.length = dns_received(received, message.length);
@@ -182,4 +191,43 @@ EXIT(dns, recvmmsg)
 {
     if (ret > 0 && !(ARG(3) & MSG_PEEK) && dns_begin_turns(ret))
         programs.call(ctx, PROGRAM_DNS_ANSWERS);
+}
+
+/*
+ * write, writev, read and readv on a connected socket, as programs in Go and systemd-resolved do: seen where the kernel tells of all that sockets send and
+ * receive (since Linux 6.3), since to have these calls told would cost each of the machine, whatever it is on. When such a call began is not known.
+ */
+static __always_inline int dns_of_socket(struct bpf_raw_tracepoint_args *ctx, u32 action, u32 plain, u32 in_parts)
+{
+#ifdef TYPED_CURRENT_TASK
+    u64 task = current_task();
+    s64 ret = (s32)ctx->args[1];
+    struct call call = {};
+    struct dns_message message = {};
+    if (READ(u16, ctx->args[0], SOCK_DPORT) != __builtin_bswap16(DNS_PORT))
+        return 0;
+    if (FIELD(u32, task, TASK_FLAGS) & PF_KTHREAD || is_self(FIELD(u32, task, TASK_TGID)))
+        return 0;
+    u32 number = call_under_way(ctx, &call, task);
+    if (number == plain)
+        message = (struct dns_message){.data = call.args[1], .length = call.args[2]};
+    else if (number != in_parts || !dns_part_at(&message, &call, call.args[1]))
+        return 0;
+    if (action == DNS_ANSWER)
+        message.length = dns_received(ret, message.length);
+    call.enter_ns = bpf_ktime_get_ns();
+    dns_tell(ctx, &call, ret, message, action, 0);
+#endif
+    return 0;
+}
+
+/* socket, return code, flags */
+RAW(dns, sock_send_length)
+{
+    return dns_of_socket(ctx, DNS_QUERY, CALL_WRITE, CALL_WRITEV);
+}
+
+RAW(dns, sock_recv_length)
+{
+    return dns_of_socket(ctx, DNS_ANSWER, CALL_READ, CALL_READV);
 }

@@ -64,7 +64,8 @@ PROGRAM(execve, send)
     if (!scratch)
         return 0;
     struct execve_long *record = &scratch->record;
-    walk(record->path_place, sizeof(record->path_place), &record->path_place_len, scratch->place, 128);
+    if (!walk(record->path_place, sizeof(record->path_place), &record->path_place_len, scratch->place, 128))
+        record->path_whole |= PLACE_CUT;
     if (has_rule(PROBE_EXECVE, RATE) && throttled(PROBE_EXECVE, record->cgroup_id))
         return 0;
     if (record->path_len > PATH_SHORT_EXECVE || record->argv_len > ARGV_SHORT_EXECVE || record->path_place_len > PATH_PLACE_SHORT_EXECVE)
@@ -146,7 +147,7 @@ static __always_inline void execve_failed(void *ctx, struct call *call, s64 ret,
     long length = bpf_probe_read_user_str(scratch->path, sizeof(scratch->path), (void *)path.string);
     scratch->path_len = length > 0 ? length - 1 : 0;
     scratch->path_whole = 0;
-    if (call->compat)
+    if (call->short_pointers)
         execve_read_argv(scratch, argv, 4);
     else
         execve_read_argv(scratch, argv, 8);
@@ -157,13 +158,37 @@ static __always_inline void execve_failed(void *ctx, struct call *call, s64 ret,
 EXIT(execve, execve) { execve_failed(ctx, call, ret, PATH_AT(AT_FDCWD, ARG(0)), ARG(1)); }
 EXIT(execve, execveat) { execve_failed(ctx, call, ret, PATH_AT(ARG(0), ARG(1)), ARG(2)); }
 
-/* Where the file that was asked for is. Of a script, the kernel has only the interpreter open by now. */
-static __always_inline struct place execve_place(struct execve_long *scratch, u64 program, u64 task)
+#define DEV_FD_BYTES 8 /* "/dev/fd/" */
+#define FD_DIGITS 10
+
+/* The path that was asked for, in the kernel's memory. To one that starts from a descriptor the kernel gives a name: /dev/fd/N, or /dev/fd/N/path. */
+static __always_inline struct path execve_asked(u64 program)
 {
-    scratch->path_whole = READ(u64, program, BINPRM_FILENAME) == READ(u64, program, BINPRM_INTERP);
-    if (scratch->path_whole)
-        return place_of_exe(task);
-    return scratch->path[0] == '/' ? place_of_chroot(task) : place_of_cwd(task);
+    struct path path = PATH_AT(AT_FDCWD, READ(u64, program, BINPRM_FILENAME));
+#ifdef BINPRM_FDPATH
+    u8 name[DEV_FD_BYTES + FD_DIGITS + 2] = {};
+    if (READ(u64, program, BINPRM_FDPATH) && bpf_probe_read_kernel_str(name, sizeof(name), (void *)path.string) > 0) {
+        u32 fd = 0, at = DEV_FD_BYTES;
+#pragma unroll
+        for (u32 place = DEV_FD_BYTES; place < DEV_FD_BYTES + FD_DIGITS; place++) {
+            if (place == at && name[place] >= '0' && name[place] <= '9') {
+                fd = fd * 10 + name[place] - '0';
+                at = place + 1;
+            }
+        }
+        path.dirfd = fd;
+        path.string += at + (READ(u8, path.string, at) == '/');
+    }
+#endif
+    return path;
+}
+
+/* Where the file that was asked for is. Of a script, the kernel has only the interpreter open by now. */
+static __always_inline struct place execve_place(struct execve_long *scratch, u64 program, u64 task, struct path asked)
+{
+    bool whole = READ(u64, program, BINPRM_FILENAME) == READ(u64, program, BINPRM_INTERP);
+    scratch->path_whole = whole ? PLACE_WHOLE : 0;
+    return whole ? place_of_exe(task) : place_of_path(asked, scratch->path_len ? scratch->path[0] : 0);
 }
 
 static __always_inline void execve_origin(struct execve_long *scratch, u64 task)
@@ -188,11 +213,12 @@ RAW(execve, sched_process_exec)
     call_done(call);
     if (!scratch)
         return 0;
-    long length = bpf_probe_read_kernel_str(scratch->path, sizeof(scratch->path), (void *)READ(u64, ctx->args[2], BINPRM_FILENAME));
+    struct path asked = execve_asked(ctx->args[2]);
+    long length = bpf_probe_read_kernel_str(scratch->path, sizeof(scratch->path), (void *)asked.string);
     scratch->path_len = length > 0 ? length - 1 : 0;
     execve_origin(scratch, task);
     execve_read_mm(scratch, FIELD(u64, task, TASK_MM));
-    execve_is_at(execve_place(scratch, ctx->args[2], task));
+    execve_is_at(execve_place(scratch, ctx->args[2], task, asked));
     execve_go_on(ctx);
     return 0;
 }

@@ -10,4 +10,4 @@ static __always_inline void link_exit(void *ctx, struct call *call, s64 ret, str
 }
 
 EXIT(link, link) { link_exit(ctx, call, ret, PATH_AT(AT_FDCWD, ARG(0)), PATH_AT(AT_FDCWD, ARG(1)), 0); }
-EXIT(link, linkat) { link_exit(ctx, call, ret, PATH_AT(ARG(0), ARG(1)), PATH_AT(ARG(2), ARG(3)), ARG(4)); }
+EXIT(link, linkat) { link_exit(ctx, call, ret, PATH_OR_START(ARG(0), ARG(1), ARG(4)), PATH_AT(ARG(2), ARG(3)), ARG(4)); }

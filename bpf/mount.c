@@ -4,6 +4,8 @@
 enum { MOUNT, MOVE_MOUNT, FSOPEN, FSPICK, FSCONFIG, FSMOUNT, OPEN_TREE, MOUNT_SETATTR };
 /* include/uapi/linux/mount.h */
 enum { SET_STRING = 1, SET_PATH = 3, SET_PATH_EMPTY = 4 };
+#define FSPICK_EMPTY_PATH 8
+#define MOVE_MOUNT_T_EMPTY_PATH 0x40
 struct attributes {
     u64 set;
     u64 clear;
@@ -32,7 +34,7 @@ EXIT(mount, mount)
 EXIT(mount, move_mount)
 {
     if (mount_event(call, ret, MOVE_MOUNT, ARG(0), ARG(4)))
-        mount_submit(ctx, ARG(1), PATH_AT(ARG(2), ARG(3)), 0, 0);
+        mount_submit(ctx, ARG(1), PATH(ARG(3), ARG(2), ARG(4) & MOVE_MOUNT_T_EMPTY_PATH ? FD_START : NO_FD), 0, 0);
 }
 
 EXIT(mount, fsopen)
@@ -44,7 +46,7 @@ EXIT(mount, fsopen)
 EXIT(mount, fspick)
 {
     if (mount_event(call, ret, FSPICK, ARG(0), ARG(2)))
-        mount_submit(ctx, 0, PATH_AT(ARG(0), ARG(1)), 0, 0);
+        mount_submit(ctx, 0, PATH(ARG(1), ARG(0), ARG(2) & FSPICK_EMPTY_PATH ? FD_START : NO_FD), 0, 0);
 }
 
 EXIT(mount, fsconfig)
@@ -70,7 +72,7 @@ EXIT(mount, fsmount)
 EXIT(mount, open_tree)
 {
     if (mount_event(call, ret, OPEN_TREE, ARG(0), ARG(2)))
-        mount_submit(ctx, 0, PATH_AT(ARG(0), ARG(1)), 0, 0);
+        mount_submit(ctx, 0, PATH_OR_START(ARG(0), ARG(1), ARG(2)), 0, 0);
 }
 
 EXIT(mount, mount_setattr)
@@ -83,5 +85,5 @@ EXIT(mount, mount_setattr)
     event->attr_set = attributes.set;
     event->attr_clr = attributes.clear;
     event->propagation = attributes.propagation;
-    mount_submit(ctx, 0, PATH_AT(ARG(0), ARG(1)), 0, 0);
+    mount_submit(ctx, 0, PATH_OR_START(ARG(0), ARG(1), ARG(2)), 0, 0);
 }

@@ -210,13 +210,9 @@ static __always_inline void resource_received(s64 bytes)
 #define MESSAGES_MAX 1024 /* UIO_MAXIOV: more are not taken at once */
 
 /* struct mmsghdr: a struct msghdr, of 56 bytes or, in 32-bit programs, 28, then how many bytes it took or brought. */
-static __always_inline u64 resource_bytes_of(u64 messages, s64 count)
+static __always_inline u64 resource_bytes_of(struct call *call, u64 messages, s64 count)
 {
-    u64 bytes = 0, apart = 64;
-#ifdef COMPAT_CALLS
-    if (is_compat(current_task()))
-        apart = 32;
-#endif
+    u64 bytes = 0, apart = call->short_pointers ? 32 : 64;
     for (u32 i = 0; i < MESSAGES_MAX; i++) {
         u32 length = 0;
         if (i >= count || bpf_probe_read_user(&length, sizeof(length), (void *)(messages + i * apart + apart / 8 * 7)))
@@ -228,7 +224,7 @@ static __always_inline u64 resource_bytes_of(u64 messages, s64 count)
 
 EXIT(resource, sendto) { resource_sent(ret); }
 EXIT(resource, sendmsg) { resource_sent(ret); }
-EXIT(resource, sendmmsg) { resource_sent(resource_bytes_of(ARG(1), ret)); }
+EXIT(resource, sendmmsg) { resource_sent(resource_bytes_of(call, ARG(1), ret)); }
 EXIT(resource, recvfrom) { resource_received(ret); }
 EXIT(resource, recvmsg) { resource_received(ret); }
-EXIT(resource, recvmmsg) { resource_received(resource_bytes_of(ARG(1), ret)); }
+EXIT(resource, recvmmsg) { resource_received(resource_bytes_of(call, ARG(1), ret)); }

@@ -10,7 +10,7 @@ struct call {
     u64 args[6];
     u32 number;    /* as 64-bit programs number calls, whoever makes it */
     u32 in_flight; /* 0 between calls; what the last one was is still there */
-    u64 compat;    /* whether a 32-bit program made it, whose pointers in memory have 4 bytes */
+    u64 short_pointers; /* whether pointers that it has in memory have 4 bytes, as those of a 32-bit program */
     u64 claims;    /* threads that have the place or reach for it */
 };
 BPF_ARRAY(calls, struct call, CALL_PLACES);

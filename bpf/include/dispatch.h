@@ -37,6 +37,25 @@ static __always_inline u32 compat_number(u32 number, u64 regs)
     return native && *native ? *native - 1 : CALL_NUMBERS;
 }
 
+/*
+ * x32: calls of 64-bit programs whose pointers have 4 bytes, told by a bit of the number. Those that would find something else in memory have numbers of
+ * their own. Kernels that do not know them (most) refuse them all.
+ */
+#define X32_BIT 0x40000000
+#define X32_OWN_FIRST 512
+BPF_ARRAY(x32_numbers, u32, X32_OWN_NUMBERS);
+
+static __always_inline bool is_x32_own(u32 number) { return number & X32_BIT && (number & ~X32_BIT) >= X32_OWN_FIRST; }
+
+static __always_inline u32 x32_number(u32 number)
+{
+    if (!is_x32_own(number))
+        return number & ~X32_BIT;
+    number -= X32_BIT + X32_OWN_FIRST;
+    u32 *native = x32_numbers.lookup(&number);
+    return native && *native ? *native - 1 : CALL_NUMBERS;
+}
+
 static __always_inline bool compat_short_ids(u32 number)
 {
     u64 calls = number < 64 ? COMPAT_SHORT_IDS_0 : number < 128 ? COMPAT_SHORT_IDS_1 : number < 192 ? COMPAT_SHORT_IDS_2 : 0;
@@ -84,15 +103,42 @@ static __always_inline void native_arguments(struct call *call, u64 regs)
     call->args[5] = FIELD(u64, regs, REGS_ARG5);
 }
 
-/* The number that 64-bit programs have for the call that the current task begins; CALL_NUMBERS when nobody wants it. `ctx`: pt_regs, number. */
-static __always_inline u32 call_number(struct bpf_raw_tracepoint_args *ctx, u64 task)
+/* The number that 64-bit programs have for a call that is `number` for the current task; CALL_NUMBERS, or more, when there is none. */
+static __always_inline u32 call_number(struct bpf_raw_tracepoint_args *ctx, u32 number, u64 task)
 {
 #ifdef COMPAT_CALLS
     if (is_compat(task))
-        return compat_number(ctx->args[1], REGS(ctx));
+        return compat_number(number, REGS(ctx));
+    if (number & X32_BIT)
+        return x32_number(number);
 #endif
-    return ctx->args[1];
+    return number;
 }
+
+/* Its arguments, as a 64-bit program would have them. */
+static __always_inline void call_arguments(struct call *call, u32 number, u64 task, u64 regs)
+{
+#ifdef COMPAT_CALLS
+    bool compat = is_compat(task);
+    call->short_pointers = compat || is_x32_own(number);
+    if (compat) {
+        compat_arguments(call, number, regs);
+        return;
+    }
+#endif
+    native_arguments(call, regs);
+}
+
+#ifdef TYPED_CURRENT_TASK
+/* The call that the current task is inside of, wanted or not. */
+static __always_inline u32 call_under_way(struct bpf_raw_tracepoint_args *ctx, struct call *call, u64 task)
+{
+    u64 regs = task_pt_regs(task);
+    u32 number = FIELD(u32, regs, REGS_NUMBER);
+    call_arguments(call, number, task, regs);
+    return call_number(ctx, number, task);
+}
+#endif
 
 /*
  * What the programs on entry do last; the loader writes them, since the probes that are told of every call come first: on_sys_enter, and on_sys_enter_alone,
@@ -108,17 +154,7 @@ static __always_inline void begin_call(struct bpf_raw_tracepoint_args *ctx, u64 
         lose(*interest >> INTEREST_PROBE, LOST_INFLIGHT_FULL);
         return;
     }
-    u64 regs = REGS(ctx);
-#ifdef COMPAT_CALLS
-    bool compat = is_compat(task);
-    if (compat)
-        compat_arguments(call, ctx->args[1], regs);
-    else
-#endif
-        native_arguments(call, regs);
-#ifdef COMPAT_CALLS
-    call->compat = compat;
-#endif
+    call_arguments(call, ctx->args[1], task, REGS(ctx));
     call->number = number;
     call->enter_ns = bpf_ktime_get_ns();
     call->in_flight = 1;

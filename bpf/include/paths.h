@@ -10,17 +10,33 @@ struct place {
 };
 _Static_assert(PATH_MNT == 0 && PATH_DENTRY == 8, "struct path");
 
-/* A path as a call is given it: a string in user memory, what it is relative to, and the file it led to (-1 when there is none, or not yet). */
+/* A path as a call is given it: a string in user memory, what it is relative to, and the file it led to, or one of the numbers below. */
 struct path {
     u64 string;
     s32 dirfd;
     s32 fd;
 };
 #define PATH(user_string, start, opened) ((struct path){.string = (user_string), .dirfd = (start), .fd = (opened)})
+#define NO_FD -1       /* to none, or not yet */
+#define FD_ROOT -2     /* to what is now the root directory of the caller */
+#define FD_CONFINED -3 /* to none; what it starts from is its root, as RESOLVE_IN_ROOT has it */
+#define FD_START -4    /* to none; if it is empty it stands for what it starts from, as AT_EMPTY_PATH has it, and be that the working directory */
 /* Of a call that takes a path and opens nothing. */
-#define PATH_AT(start, user_string) PATH(user_string, start, -1)
-/* As `fd`: the path led to what is now the root directory of the caller. No descriptor has this number. */
-#define FD_ROOT 0x7fffffff
+#define PATH_AT(start, user_string) PATH(user_string, start, NO_FD)
+/* The same, of a call that takes AT_EMPTY_PATH. */
+#define PATH_OR_START(start, user_string, flags) PATH(user_string, start, (flags) & AT_EMPTY_PATH ? FD_START : NO_FD)
+
+/* What the names in a record are, bits of its `<path>_whole` (infrasight/node/paths.py): those of the file itself; cut; those of its root. */
+#define PLACE_WHOLE 1
+#define PLACE_CUT 2
+#define PLACE_CONFINED 4
+
+static __always_inline bool leads_to_file(struct path path) { return path.fd >= 0 || path.fd == FD_ROOT; }
+
+static __always_inline u32 place_flags(struct path path)
+{
+    return leads_to_file(path) ? PLACE_WHOLE : path.fd == FD_CONFINED ? PLACE_CONFINED : 0;
+}
 
 static __always_inline u64 file_of_fd(u64 task, u32 fd)
 {
@@ -88,10 +104,10 @@ static __always_inline struct place place_of_path(struct path path, u8 first)
         return place_of_root(task);
     if (path.fd >= 0)
         return place_of_file(file_of_fd(task, path.fd));
-    if (first == '/')
+    if (first == '/' && path.fd != FD_CONFINED)
         return place_of_chroot(task);
     if (path.dirfd == AT_FDCWD)
-        return first ? place_of_cwd(task) : (struct place){};
+        return first || path.fd == FD_START ? place_of_cwd(task) : (struct place){};
     return place_of_file(file_of_fd(task, path.dirfd));
 }
 

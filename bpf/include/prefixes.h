@@ -105,15 +105,15 @@ static __always_inline struct prefixes *prefixes_of_cpu(void)
 
 static __always_inline bool prefixes_walk(struct prefixes *p, struct place place) { return walk(p->names, sizeof(p->names), &p->names_len, place, 24); }
 
-/* Whether what is in `names`, and, unless that is the file itself, in `string`, is to be told. */
-static __always_inline bool passes_prefixes(struct prefixes *p, u32 probe, bool whole)
+/* Whether what is in `names`, and, unless that is the file itself, in `string`, is to be told. `flags`: what the names are. */
+static __always_inline bool passes_prefixes(struct prefixes *p, u32 probe, u32 flags)
 {
     u32 kinds = rule_kinds(probe);
     p->name = HASH_START;
     p->length = p->dots = 0;
     prefix_place(p, p->names, p->names_len, sizeof(p->names));
-    p->floor = p->string_len && p->string[0] == '/' ? p->depth : 0;
-    if (!whole)
+    p->floor = flags & PLACE_CONFINED || (p->string_len && p->string[0] == '/') ? p->depth : 0;
+    if (!(flags & PLACE_WHOLE))
         prefix_string(p, p->string, p->string_len, sizeof(p->string));
     u64 bit = 1ULL << probe;
     volatile u32 allowed = !(kinds & ALLOW_PATH);
@@ -140,7 +140,7 @@ static __always_inline bool passes_path(u32 probe, struct path path)
         return true;
     if (!prefixes_walk(p, place_of_path(path, *(volatile u32 *)&p->string_len ? p->string[0] : 0)))
         return true;
-    return passes_prefixes(p, probe, path.fd >= 0);
+    return passes_prefixes(p, probe, place_flags(path));
 }
 
 #if SLOTS_MAX > 1
@@ -157,7 +157,7 @@ static __always_inline bool passes_own_path(struct draft *draft)
         return !(draft->kinds & ALLOW_PATH);
     bpf_probe_read_kernel(p->string, length, draft->own);
     p->string_len = length;
-    return !prefixes_walk(p, place) || passes_prefixes(p, draft->probe, draft->own_whole);
+    return !prefixes_walk(p, place) || passes_prefixes(p, draft->probe, draft->own_whole ? PLACE_WHOLE : 0);
 }
 #else
 static __always_inline bool passes_own_path(struct draft *draft) { return true; }

@@ -27,14 +27,17 @@ static __always_inline struct draft *draft_of(void *event) { return (struct draf
 
 static __always_inline bool is_internet(u32 family) { return family == AF_INET || family == AF_INET6; }
 
-/* What a socket is, and its own end. Raw sockets keep their protocol where others keep the port. */
+/*
+ * What a socket is, and its own end, as getsockname tells it: of a connection that was refused, or reset before it was accepted, too, though the port is no
+ * longer its own. Raw sockets keep their protocol where others keep the port.
+ */
 static __always_inline void socket_local(struct socket_fields *to, u64 sock)
 {
     to->socket_family = READ(u16, sock, SOCK_FAMILY);
     to->socket_type = READ(u16, sock, SOCK_TYPE);
     to->socket_protocol = READ(u16, sock, SOCK_PROTOCOL);
     if (is_internet(to->socket_family) && to->socket_type != SOCK_RAW)
-        to->sport = READ(u16, sock, SOCK_NUM);
+        to->sport = __builtin_bswap16(READ(u16, sock, INET_SPORT));
     if (to->socket_family == AF_INET)
         bpf_probe_read_kernel(to->saddr, 4, (void *)(sock + SOCK_RCV_SADDR));
     else if (to->socket_family == AF_INET6)

@@ -21,7 +21,7 @@ from infrasight.kernel.btf import Btf
 from infrasight.kernel.compiler import Module, compile_module, compiled, with_descriptors
 from infrasight.kernel.offsets import constants
 from infrasight.kernel.source import ON_ENTRY, ON_ENTRY_ALONE, Program, hooks, program
-from infrasight.kernel.syscalls import compat_numbers, number
+from infrasight.kernel.syscalls import compat_numbers, number, x32_numbers
 from infrasight.schema.kinds import ALWAYS
 
 DISPATCHERS: dict[str, tuple[str, ...]] = {"sys_exit": ("on_sys_exit",), "sys_enter": (ON_ENTRY, ON_ENTRY_ALONE)}
@@ -149,14 +149,15 @@ class _Loading:
 def load(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     """Do it. Descriptors are the maps named in `maps`, then the programs in `events`; `failed` maps a probe to the reason why it, or a part of it,
     could not be loaded."""
-    numbers = constants(Btf.of_kernel()) | {"BPF_PAGE_SIZE": os.sysconf("SC_PAGESIZE")}
-    flags = ["-Wno-macro-redefined", *(f"-D{name}={value}" for name, value in numbers.items())]
+    values = constants(Btf.of_kernel()) | {"BPF_PAGE_SIZE": os.sysconf("SC_PAGESIZE")}
+    flags = ["-Wno-macro-redefined", *(f"-D{name}={value}" for name, value in values.items())]
     module, programs, failed = _compiled(request["probes"], flags)
     loading = _Loading(module, failed, [probe for probe in request["probes"] if probe not in failed])
     loading.load_all(programs)
     loading.dispatchers()
-    for compat, native in compat_numbers().items():
-        loading.maps["compat_numbers"].update(compat.to_bytes(4, "little"), (native + 1).to_bytes(4, "little"))
+    for table, numbers in (("compat_numbers", compat_numbers()), ("x32_numbers", x32_numbers())):
+        for other, native in numbers.items():
+            loading.maps[table].update(other.to_bytes(4, "little"), (native + 1).to_bytes(4, "little"))
     loading.maps["selves"].update(bytes(4), b"".join(request[name].to_bytes(4, "little") for name in ("self_pid", "family_pid")))
     maps = {name: loading.maps[name] for name in request["maps"] if name in loading.maps}
     answer = {

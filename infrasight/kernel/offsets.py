@@ -94,13 +94,13 @@ OFFSETS: dict[str, tuple[str, str]] = {
     "INODE_MODE": ("inode", "i_mode"),
     "SOCKET_SK": ("socket", "sk"),
     "SOCK_FAMILY": ("sock", "__sk_common.skc_family"),
-    "SOCK_NUM": ("sock", "__sk_common.skc_num"),
     "SOCK_RCV_SADDR": ("sock", "__sk_common.skc_rcv_saddr"),
     "SOCK_V6_RCV_SADDR": ("sock", "__sk_common.skc_v6_rcv_saddr"),
     "SOCK_DADDR": ("sock", "__sk_common.skc_daddr"),
     "SOCK_V6_DADDR": ("sock", "__sk_common.skc_v6_daddr"),
     "SOCK_DPORT": ("sock", "__sk_common.skc_dport"),
     "SOCK_TYPE": ("sock", "sk_type"),
+    "INET_SPORT": ("inet_sock", "inet_sport"),
     "SOCK_PROTOCOL": ("sock", "sk_protocol"),
 }
 """Constant -> structure and member."""
@@ -109,8 +109,9 @@ OPTIONAL: dict[str, tuple[str, str]] = {
     "TASK_SESSIONID": ("task_struct", "sessionid"),
     "TASK_RCHAR": ("task_struct", "ioac.rchar"),
     "TASK_WCHAR": ("task_struct", "ioac.wchar"),
+    "BINPRM_FDPATH": ("linux_binprm", "fdpath"),
 }
-"""The same, of what a kernel can have been built without (CONFIG_AUDIT, CONFIG_TASK_XACCT)."""
+"""The same, of what a kernel can have been built without (CONFIG_AUDIT, CONFIG_TASK_XACCT), or be too old for (before Linux 5.9)."""
 SIZES = {"UPID_SIZE": "upid", "INODE_SIZE": "inode"}
 """Constant -> structure."""
 INTERFACE = {
@@ -131,6 +132,7 @@ INTERFACE = {
     "F_DUPFD_CLOEXEC": 1030,
     "AT_FDCWD": -100,
     "AT_REMOVEDIR": 0x200,
+    "AT_EMPTY_PATH": 0x1000,
     "O_WRONLY": 0o1,
     "O_CREAT": 0o100,
     "O_TRUNC": 0o1000,
@@ -199,10 +201,11 @@ def _registers(btf: Btf, machine: str) -> dict[str, int]:
     """Where a system call's arguments lie in struct pt_regs, and, where 32-bit calls can be followed, how one is known and where they have theirs."""
     if machine == "aarch64":
         first = btf.offset("pt_regs", "regs")
-        return {f"REGS_ARG{place}": first + 8 * place for place in range(6)}
+        return {"REGS_NUMBER": btf.offset("pt_regs", "syscallno")} | {f"REGS_ARG{place}": first + 8 * place for place in range(6)}
 
     def at(prefix: str, registers: str) -> dict[str, int]:
         return {f"{prefix}{place}": btf.offset("pt_regs", register) for place, register in enumerate(registers.split())}
 
     compat = {"TASK_COMPAT_WORD": btf.offset("task_struct", "thread_info.status"), "COMPAT_BIT": 2}  # TS_COMPAT
-    return at("REGS_ARG", "di si dx r10 r8 r9") | at("COMPAT_ARG", "bx cx dx si di bp") | compat | COMPAT_SPECIAL
+    number = {"REGS_NUMBER": btf.offset("pt_regs", "orig_ax")}
+    return number | at("REGS_ARG", "di si dx r10 r8 r9") | at("COMPAT_ARG", "bx cx dx si di bp") | compat | COMPAT_SPECIAL

@@ -8,19 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infrasight.errors import KernelError
-from infrasight.kernel.syscalls import CALL_NUMBERS, compat_numbers, number
+from infrasight.kernel.syscalls import CALL_NUMBERS, X32_OWN_NUMBERS, compat_numbers, number
 from infrasight.schema.c import declarations, functions, shapes
 from infrasight.schema.kinds import KINDS
 from infrasight.schema.parts import ARGV_MAX, UNIX_PATH_MAX
 
 TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 INCLUDES = ("kernel.h", "hooks.h", "emit.h", "filter.h", "calls.h", "paths.h", "draft.h", "prefixes.h", "sockets.h", "dispatch.h", "counting.h")
+NEWER = ("sock_send_length", "sock_recv_length")
+"""Tracepoints that a kernel may be too old for (Linux 6.3): a probe goes without what it would see there."""
+NUMBERED = ("read", "write", "readv", "writev")
+"""System calls that the kernel side knows by number though it is not told of them: `CALL_READ` and so on."""
 FILTERS = ("pass_who", "pass_paths", "pass_rate")
 """Programs of bpf/include that rules are followed in, for all probes."""
 ON_ENTRY, ON_ENTRY_ALONE = "on_sys_enter", "on_sys_enter_alone"
 """The program on entry to all system calls, and the same without what probes do there, should the kernel refuse that."""
 LIMITS = {
     "CALL_NUMBERS": CALL_NUMBERS,
+    "X32_OWN_NUMBERS": X32_OWN_NUMBERS,
     # Places for calls in flight, a power of two; 72 bytes of kernel memory each.
     "CALL_PLACES": 65536,
     # Calls in flight whose place is taken; beyond that they are counted as lost.
@@ -147,7 +152,8 @@ def _call_program(how: str, call: str, hooks: list[Hook]) -> tuple[str, Program]
 def _entry_program(function: str, hooks: list[Hook]) -> str:
     """A program on entry to all system calls: what is told of every one, then what only those wanted are for."""
     calls = "".join(f"    {hook.function}(task, number);\n" for hook in hooks)
-    head = f"int {function}(struct bpf_raw_tracepoint_args *ctx)\n{{\n    u64 task = current_task();\n    u32 number = call_number(ctx, task);\n"
+    head = f"int {function}(struct bpf_raw_tracepoint_args *ctx)\n{{\n"
+    head += "    u64 task = current_task();\n    u32 number = call_number(ctx, ctx->args[1], task);\n"
     return f"\n{head}{calls}    begin_call(ctx, task, number);\n    return 0;\n}}\n"
 
 
@@ -170,6 +176,7 @@ def program(probes: Iterable[str]) -> tuple[str, list[Program]]:
     programs += _shared(names, [hook for hook in kept if hook.how == "program"])
     numbers = LIMITS | {f"PROGRAM_{each.hooks[0].probe}_{each.name}".upper(): each.index for each in programs if each.how == "program"}
     numbers |= {f"PROGRAM_{each.function}".upper(): each.index for each in programs if each.function in FILTERS}
+    numbers |= {f"CALL_{name}".upper(): known for name in NUMBERED if (known := number(name)) is not None}
     numbers["PROGRAMS"] = 1 + max([0, *(each.index for each in programs)])
     texts = ["".join(f"#define {name} {value}\n" for name, value in numbers.items()), "#define COMPAT_CALLS\n" if compat_numbers() else ""]
     texts += [declarations(names), *(_read(f"include/{name}") for name in INCLUDES), functions(names), *files]

@@ -109,6 +109,13 @@ lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat remov
 sendmsg recvmsg accept4 recvmmsg sendmmsg
 """
 """32-bit programs on x86-64, each call by the name that it has in 64-bit ones. From 480 on: what socketcall(n) is taken for."""
+_X32 = """
+rt_sigaction rt_sigreturn ioctl readv writev recvfrom sendmsg recvmsg execve ptrace rt_sigpending rt_sigtimedwait rt_sigqueueinfo sigaltstack
+timer_create mq_notify kexec_load waitid set_robust_list get_robust_list vmsplice move_pages preadv pwritev rt_tgsigqueueinfo recvmmsg sendmmsg
+process_vm_readv process_vm_writev setsockopt getsockopt io_setup io_submit execveat preadv2 pwritev2
+"""
+"""The calls that have a number of their own in x32 programs, from 512 on."""
+X32_OWN_NUMBERS = len(_X32.split())
 COMPAT_SPECIAL = {"COMPAT_SOCKETCALL": 102, "COMPAT_SOCKETCALLS": 480, "COMPAT_OLD_MMAP": 90, "COMPAT_MMAP2": 192, "COMPAT_UMOUNT": 22}
 """Calls of 32-bit programs whose arguments differ."""
 _SHORT_IDS = (23, 46, 70, 71, 138, 139, 164, 170)
@@ -147,3 +154,9 @@ def compat_numbers() -> dict[int, int]:
     if platform.machine() != "x86_64":
         return {}
     return {each: native for each, name in _numbered(_I386).items() if (native := number(name)) is not None}
+
+
+def x32_numbers() -> dict[int, int]:
+    """Place among the numbers that x32 programs have of their own -> number in a 64-bit one; empty where there is no x32."""
+    found = ((place, number(name)) for place, name in enumerate(_X32.split() if platform.machine() == "x86_64" else ()))
+    return {place: native for place, native in found if native is not None}

@@ -22,6 +22,7 @@ from infrasight.kernel.bpf import Map, attach_raw_tracepoint, attach_tick
 from infrasight.kernel.percpu import PerCpuCounters
 from infrasight.kernel.ring import Ring
 from infrasight.kernel.rules import MAPS, Rules, write
+from infrasight.kernel.source import NEWER
 from infrasight.schema.kinds import ALWAYS, BUFFERS, KINDS, LOSS_REASONS, PROBES, records_of
 
 LOAD_WITHIN_S = 120.0
@@ -108,7 +109,8 @@ class Tracing:
         except KernelError as error:
             if event.calls:
                 raise
-            self.failed |= {probe: str(error) for probe in event.probes}
+            if event.name not in NEWER:
+                self.failed |= {probe: str(error) for probe in event.probes}
             self.attached = [each for each in self.attached if each not in {f"{probe} {event.how}:{event.name}" for probe in event.probes}]
 
     def await_first(self) -> None:

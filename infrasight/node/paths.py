@@ -48,8 +48,9 @@ def placed(names: bytes, cut: bool) -> bytes:
     return b"" if names == b"/\0" else (b"..." if cut else b"") + in_order(names)
 
 
-WHOLE, CUT = 1, 2
-"""Bits of a record's `<path>_whole`: the names are those of the file itself, not of where its path starts; there were more of them."""
+WHOLE, CUT, CONFINED = 1, 2, 4
+"""Bits of a record's `<path>_whole`: the names are those of the file itself, not of where its path starts; there were more of them; no path that
+starts there leads out."""
 
 
 def resolved(path: bytes, names: bytes, flags: int) -> bytes:
@@ -57,9 +58,11 @@ def resolved(path: bytes, names: bytes, flags: int) -> bytes:
 
     An absolute path has names only when its caller's root directory is another than the mount namespace's: they are those of that root.
     """
-    if not names and not flags & WHOLE and _plain(path):
+    if not names and not flags & (WHOLE | CONFINED) and _plain(path):
         return path
     start = placed(names, bool(flags & CUT))
+    if flags & CONFINED:
+        return joined(start, b"/" + path) if start else b""
     return start if flags & WHOLE else joined(start, path) if path or names else b""
 
 

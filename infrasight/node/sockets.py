@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 
 import numpy as np
@@ -34,7 +33,7 @@ def _address(cell: bytes) -> bytes:
     family = int.from_bytes(cell[:2], "little")
     if family not in (_INET, _INET6):
         return b""
-    return str(ipaddress.ip_address(cell[2:6] if family == _INET else cell[2:18])).encode()
+    return address_text(cell[2:6] if family == _INET else cell[2:18])
 
 
 def address_cells(records: Records, family: str, address: str) -> np.ndarray:

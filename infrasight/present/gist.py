@@ -99,7 +99,7 @@ def _outcome(row: Row, good: str = "") -> list[Piece]:
 def _execve(row: Row) -> list[Piece]:
     words = row["argv"]
     shown = command(words) + (" …" if row["argv_truncated"] else "")
-    asked = [] if words and words[0] == row["path"] else [(printable(row["path"]), "strong"), (" as ", "faint")]
+    asked = [] if words and words[0] == row["path"] else [(printable(row["path"] or row["path_resolved"]), "strong"), (" as ", "faint")]
     return [*asked, (shown or "(no arguments)", "strong" if not asked else "plain"), *_outcome(row)]
 
 

@@ -157,9 +157,9 @@ def _read(slot: Slot, place: int, steps: int) -> str:
     lines = f"    fits &= put_string(record->{name}, sizeof(record->{name}), &record->{name}_len, {string});\n"
     if slot.source is Source.PATH:
         first = f"*(volatile u32 *)&record->{name}_len ? record->{name}[0] : 0"
-        lines += f"""    record->{name}_whole = {source}.fd >= 0;
+        lines += f"""    record->{name}_whole = place_flags({source});
     if (!walk_path(record->{name}_place, sizeof(record->{name}_place), &record->{name}_place_len, {source}, {first}, {steps})) {{
-        record->{name}_whole |= 2;
+        record->{name}_whole |= PLACE_CUT;
         fits = 0;
     }}
 """

@@ -70,7 +70,7 @@ BUFFERS: dict[str, Buffer] = {
         Buffer("net", 1 << 20, "sockets"),
         Buffer("dns", 1 << 20, "messages to and from name servers"),
         Buffer("file", 2 << 20, "changes to the file tree"),
-        Buffer("call", 1 << 20, "the other calls, which have no strings"),
+        Buffer("call", 4 << 20, "the other calls, which have no strings: few, but strace makes 40,000 ptrace calls a second, beside others"),
         Buffer("resource", 1 << 20, "accounts of what processes used, when they end"),
         Buffer("syscall_freq", 2 << 20, "accounts of their system calls, likewise"),
         Buffer(Length.MEDIUM.value, 4 << 20, "what does not fit into a short record, of any kind"),

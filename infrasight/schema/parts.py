@@ -135,7 +135,14 @@ TOLD = (
 """Those that a container's runtime tells. A row that was stored before it told has them empty, and is healed (`infrasight.server.healer`)."""
 
 CALL: tuple[Column, ...] = (
-    Column("ret", Type.I64, 16, "Return code; a negative errno when it failed.", codec="ZSTD(1)"),
+    Column(
+        "ret",
+        Type.I64,
+        16,
+        "Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, "
+        "which is another event, or has it fail with EINTR.",
+        codec="ZSTD(1)",
+    ),
     Column("latency_ns", Type.U64, 17, "Time from entry to return.", "ns", "T64, ZSTD(1)"),
 )
 """What every system call has besides."""

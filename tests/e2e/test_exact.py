@@ -90,8 +90,7 @@ def test_execs(system: System, folder: Path) -> None:
     for each in asked:
         row = rows[each["pid"]]
         assert row["ret"] == each["ret"]
-        if each["kind"] != "execveat_fd":  # then there is no path to speak of, and the kernel makes one up
-            assert row["path"] == each["path"]
+        assert row["path_resolved" if each["kind"] == "execveat_fd" else "path"] == each["path"]
         if each["kind"] == "long_argv":
             assert row["argv_truncated"]
             whole = "\0".join(each["argv"])

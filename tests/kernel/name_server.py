@@ -141,12 +141,27 @@ def every_call() -> dict[str, object]:
         for number, host in ((53, "::1"), (54, "::ffff:127.0.0.1")):
             with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as six:
                 told.append([number, ".", 255, six.sendto(query(number, b"", 255)[:12] + b"\0\0\xff\0\1", (host, 53))])
+        # Without a call of its own for sockets.
+        told.append([70, "one.test", 1, os.write(tied.fileno(), query(70, b"one.test", 1))])
+        answers.append([70, len(os.read(tied.fileno(), 4096))])
+        told.append([71, "six.test", 28, os.writev(tied.fileno(), [query(71, b"six.test", 28), b"!"])])
+        answers.append([71, os.readv(tied.fileno(), [bytearray(512), bytearray(512)])])
+        with socket.socket(type=socket.SOCK_DGRAM) as refused:
+            refused.connect(("127.0.0.2", 53))
+            told.append([72, "one.test", 1, os.write(refused.fileno(), query(72, b"one.test", 1))])
+            try:
+                os.write(refused.fileno(), query(73, b"one.test", 1))
+            except OSError as error:
+                told.append([73, "one.test", 1, -error.errno])
         # None of these is told.
         blind.sendto(query(60, b"port.test", 1), ("127.0.0.1", 54))
         tied.send(b"\0" * 16)
         tied.send(bytearray(query(61, b"one.test", 1))[:2] + b"\x81" + query(61, b"one.test", 1)[3:])
         free.sendto(query(62, b"two.questions.test", 1)[:5] + b"\x02" + query(62, b"two.questions.test", 1)[6:], ("127.0.0.1", 54))
-        os.write(tied.fileno(), query(63, b"written.test", 1))
+        with socket.socket(type=socket.SOCK_DGRAM) as other, open("/dev/null", "wb", 0) as file:
+            other.connect(("127.0.0.1", 54))
+            os.write(other.fileno(), query(63, b"port.test", 1))
+            file.write(query(64, b"file.test", 1))
     return {"told": told, "answers": answers}
 
 

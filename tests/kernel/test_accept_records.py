@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import struct
 import threading
 from pathlib import Path
 
@@ -46,6 +47,18 @@ def test_an_ipv4_connection_to_an_ipv6_socket(tap: Tap) -> None:
             has(records[0], family=socket.AF_INET6, ret=accepted.fileno())
             assert ends_of(records[0]) == (accepted.getpeername()[:2], accepted.getsockname()[:2])
             assert ends_of(records[0])[0][0] == "::ffff:127.0.0.1"
+
+
+def test_a_connection_that_was_reset_before(tap: Tap) -> None:
+    """Both ends are still told."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            end = client.getsockname()
+        with told(tap, "accept") as records:
+            accepted, peer = server.accept()
+        with accepted:
+            assert ends_of(records[0]) == (end, server.getsockname()) == (peer, accepted.getsockname())
 
 
 @UNIX_KINDS

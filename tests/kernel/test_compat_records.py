@@ -1,16 +1,19 @@
 """Records of calls that 32-bit programs make, whose numbers and arguments are others: made by the running kernel, against what their maker knows."""
 
+import ctypes
 import errno
 import os
 import socket
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from infrasight.kernel import syscalls
 from tests import workloads
 from tests.kernel.calls import AT_FDCWD
-from tests.kernel.tap import Record, Tap
+from tests.kernel.tap import Interval, Record, Tap
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc", "gcc", "compat")]
 TRUE = os.path.realpath("/bin/true")
@@ -111,3 +114,33 @@ def test_every_call_is_told_once(said: Said) -> None:
     opens = [each for each in said.told("open") if each["path"].startswith(said.directory)]
     maps = [each for each in said.told("mmap") if each["fd"] == said.fd and each["addr"] == 0]
     assert told + len(opens) + len(maps) + len(said.told("execve", ret=-errno.ENOENT)) == said.calls == 16
+
+
+X32 = 0x40000000
+"""Bit of the numbers that x32 programs have, which most kernels refuse (ENOSYS)."""
+
+
+def test_calls_of_x32_programs(tap: Tap, tmp_path: Path) -> None:
+    """They are told too, whatever becomes of them: to be refused, or not, is no way round."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    low = libc.mmap(None, 4096, 3, 0x62, -1, 0)  # MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT
+    absent, words = bytes(tmp_path / "absent"), [b"this", b"fails"]
+    texts = b"".join(word + b"\0" for word in [absent, *words])
+    ctypes.memmove(low, texts, len(texts))
+    places = [low + len(absent) + 1, low + len(absent) + 1 + len(words[0]) + 1]
+    argv = low + 2048
+    ctypes.memmove(argv, struct.pack("=3I", *places, 0), 12)
+
+    def made(number: int, *arguments: int) -> int:
+        ret = libc.syscall(ctypes.c_long(X32 | number), *map(ctypes.c_long, arguments))
+        return ret if ret >= 0 else -ctypes.get_errno()
+
+    with Interval() as interval:
+        returned = [made(syscalls.number("openat") or 0, AT_FDCWD, low, os.O_RDWR), made(520, low, argv, 0), made(545, AT_FDCWD, low, argv, 0, 0)]
+        made(999), made(511), made(X32 - 1)
+    assert set(returned) <= {-errno.ENOSYS, -errno.ENOENT}
+    (opened,) = tap.records("open", pid=os.getpid(), path=absent)
+    assert (opened["ret"], opened["flags"], opened["path_resolved"]) == (returned[0], os.O_RDWR, absent)
+    executed = [each for each in tap.records("execve", pid=os.getpid()) if interval.holds(each)]
+    assert [(each["path"], each["argv"], each["ret"]) for each in executed] == [(absent, words, ret) for ret in returned[1:]]

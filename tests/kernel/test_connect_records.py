@@ -63,8 +63,10 @@ def test_refused(tap: Tap, nonblocking: bool) -> None:
         port = bound.getsockname()[1]
         with made(tap) as records:
             client.connect_ex(("127.0.0.1", port))
+        chosen = client.getsockname()[1]
     assert records[0]["ret"] in ((-errno.EINPROGRESS, -errno.ECONNREFUSED) if nonblocking else (-errno.ECONNREFUSED,))
     assert records[0]["dport"] == port
+    assert records[0]["sport"] == chosen > 0
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET], ids=["stream", "dgram", "seqpacket"])

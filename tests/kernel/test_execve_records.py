@@ -160,10 +160,9 @@ def test_all_ways_of_executing(tap: Tap, tmp_path: Path) -> None:
             assert record["argv"] == words[: len(record["argv"])]
         else:
             assert kept(record) == (words, cut)
-        if line["kind"] == "execveat_fd":
-            assert record["path"].startswith(b"/dev/fd/"), "what the kernel calls it"
-        else:
-            assert record["path"] == line["path"].encode()
+        by_descriptor = line["kind"] == "execveat_fd"
+        assert record["path_resolved" if by_descriptor else "path"] == line["path"].encode()
+        assert record["path"] or by_descriptor
 
 
 def test_a_thread_that_is_not_the_leader(tap: Tap, tmp_path: Path) -> None:
@@ -315,6 +314,62 @@ run("execve", b"jail/../script", argv(b"x"), None)
     _, pids = in_a_child(RUN + code, tmp_path)
     records = [tap.one("execve", pid=pid) for pid in pids]
     assert [(record["path_resolved"], record["path_whole"], record["argv"][0]) for record in records] == [(bytes(script), 0, b"/bin/true")] * 3
+
+
+def test_a_script_by_descriptor(tap: Tap, tmp_path: Path) -> None:
+    """A name that the kernel makes up, /dev/fd/N, hides nothing: neither what was asked for nor where that is."""
+    (tmp_path / "sub").mkdir()
+    script = tmp_path / "sub" / "script"
+    script.write_text("#!/bin/true\n")
+    script.chmod(0o755)
+    (tmp_path / "sub" / "link").symlink_to("script")
+    (tmp_path / "sub" / "program").write_bytes(Path(TRUE).resolve().read_bytes())
+    (tmp_path / "sub" / "program").chmod(0o755)
+    code = """
+def shared(path):
+    fd = os.open(path, os.O_RDONLY)
+    os.set_inheritable(fd, True)
+    return fd
+sub = shared(root + b"/sub")
+said.append(sub)
+run("execveat", sub, b"script", argv(b"x"), None, 0)
+run("execveat", sub, b"../sub//link", argv(b"x"), None, 0)
+run("execveat", shared(root + b"/sub/script"), b"", argv(b"x"), None, 0x1000)
+run("execveat", sub, b"program", argv(b"x"), None, 0)
+run("execve", b"/dev/fd/%d/script" % sub, argv(b"x"), None)
+"""
+    _, (sub, *pids) = in_a_child(RUN + code, tmp_path)
+    records = [tap.one("execve", pid=pid) for pid in pids]
+    here = bytes(tmp_path / "sub")
+    assert [(record["path"], record["path_resolved"]) for record in records] == [
+        (b"script", here + b"/script"),
+        (b"../sub//link", here + b"/link"),
+        (b"", here + b"/script"),
+        (b"program", here + b"/program"),
+        (b"/dev/fd/%d/script" % sub, b"/dev/fd/%d/script" % sub),
+    ]
+
+
+def test_a_program_far_down(tap: Tap, tmp_path: Path) -> None:
+    """Of one that is deeper than is looked at, the record says that there is more above."""
+    code = """
+os.chdir(root)
+for _ in range(150):
+    os.mkdir(b"d")
+    os.chdir(b"d")
+with open("program", "wb") as file:
+    file.write(open("/bin/true", "rb").read())
+os.chmod("program", 0o755)
+run("execve", b"program", argv(b"x"), None)
+call("execve", b"absent", None, None)
+os.unlink("program")
+for _ in range(150):
+    os.chdir(b"..")
+    os.rmdir(b"d")
+"""
+    pid, (ran, _) = in_a_child(RUN + code, tmp_path)
+    found = tap.one("execve", pid=ran), tap.one("execve", pid=pid, path=b"absent")
+    assert [record["path_resolved"].replace(b"/d", b"") for record in found] == [b".../program", b".../absent"]
 
 
 def test_where_a_program_was_looked_for(tap: Tap, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import workloads
-from tests.kernel.calls import AT_FDCWD, me, openat, openat2, start_ticks
+from tests.kernel.calls import AT_FDCWD, call, me, openat, openat2, start_ticks
 from tests.kernel.conftest import PageOnDisk
 from tests.kernel.maps import calls_of, maps_of
 from tests.kernel.tap import Interval, Tap
@@ -148,6 +148,27 @@ def test_threads_are_told_apart(tap: Tap, tmp_path: Path) -> None:
         assert len(records) == thread["opens"]
         assert {(each["pid"], each["comm"]) for each in records} == {(said["pid"], thread["comm"].encode())}
         assert len({each["start_ns"] for each in records}) == 1, "of the process, not of the thread"
+
+
+def test_by_handle(tap: Tap, tmp_path: Path) -> None:
+    """What is opened without a path is where the kernel found it."""
+    (tmp_path / "file").touch()
+    handle, mount_id = ctypes.create_string_buffer((128).to_bytes(4, "little"), 136), ctypes.create_string_buffer(8)
+    assert call("name_to_handle_at", AT_FDCWD, bytes(tmp_path / "file"), handle, mount_id, 0) == 0
+    there = os.open(tmp_path, os.O_RDONLY)
+    with Interval() as interval:
+        fd = call("open_by_handle_at", there, handle, os.O_RDONLY)
+        assert call("open_by_handle_at", 9999, handle, os.O_RDWR) == -errno.EBADF
+        os.unlink(tmp_path / "file")
+        os.close(fd)
+        assert call("open_by_handle_at", there, handle, os.O_WRONLY) == -errno.ESTALE
+    records = [each for each in tap.records("open", pid=os.getpid(), path=b"") if interval.holds(each)]
+    assert [(each["ret"], each["dirfd"], each["flags"], each["path_resolved"]) for each in records] == [
+        (fd, there, os.O_RDONLY, bytes(tmp_path / "file")),
+        (-errno.EBADF, 9999, os.O_RDWR, b""),
+        (-errno.ESTALE, there, os.O_WRONLY, bytes(tmp_path)),
+    ]
+    os.close(there)
 
 
 @pytest.mark.parametrize("length", range(71))

@@ -265,6 +265,23 @@ def test_failed_opens_are_resolved_by_name(tap: Tap, tree: bytes) -> None:
     assert {whole for _, _, whole in missing} == {0}
 
 
+def test_failed_opens_in_a_root_of_their_own(tap: Tap, tree: bytes) -> None:
+    """With RESOLVE_IN_ROOT a path starts from the directory that was given, however it begins, and does not lead out of it."""
+    how, directory = bytes(16) + (0x10).to_bytes(8, "little"), os.open(tree + b"/a", os.O_PATH)
+    top = os.open("/", os.O_PATH)
+    asked = [(directory, b"/b/no"), (directory, b"../../b/./no"), (directory, b"b/../../no"), (AT_FDCWD, b"/../no"), (top, b"/no"), (9999, b"/no")]
+    with inside(tree), Interval() as interval:
+        returned = [call("openat2", dirfd, given, how, 24) for dirfd, given in asked]
+        assert call("openat2", directory, b"/b/f", how, 24) >= 0
+    *failed, found = [each for each in tap.records("open", pid=os.getpid()) if interval.holds(each)]
+    assert [each["ret"] for each in failed] == returned == [-errno.ENOENT] * 5 + [-errno.EBADF]
+    led = [tree + b"/a/b/no"] * 2 + [tree + b"/a/no", tree + b"/no", b"/no", b""]
+    assert [each["path_resolved"] for each in failed] == led
+    assert found["path_resolved"] == tree + b"/a/b/f"
+    for fd in (directory, top, found["ret"]):
+        os.close(fd)
+
+
 CHROOTED = """
 os.mkdir(root + b"/jail")
 os.mkdir(root + b"/jail/in")
@@ -300,6 +317,52 @@ def test_in_a_chroot(tap: Tap, tmp_path: Path, how: str) -> None:
     assert [each["path_resolved"] for each in failed] == [here + b"/no"] * 4
     assert tap.one("chmod", pid=pid)["path_resolved"] == here + b"/in/f"
     assert tap.one("execve", pid=pid, path=b"/in/no")["path_resolved"] == here + b"/in/no"
+
+
+EMPTY = 0x1000
+
+
+def test_an_empty_path(tap: Tap, tree: bytes) -> None:
+    """Where a call says that it may be, it stands for what it starts from: a file that is open, or the working directory."""
+    file = os.open(tree + b"/a/b/f", os.O_RDONLY)
+    code = f"""
+namespace()
+os.chdir(root + b"/a")
+file = os.open(root + b"/a/b/f", os.O_RDONLY)
+for start in (AT_FDCWD, rootfd):
+    call("fchmodat2", start, b"", 0o755, {EMPTY})
+    call("fchmodat2", start, b"b", 0o755, {EMPTY})
+    call("fchmodat2", start, b"", 0o755, 0)
+    call("open_tree", start, b"", {EMPTY})
+    call("mount_setattr", start, b"", {EMPTY}, None, 32)
+    call("fspick", start, b"", 8)
+    call("move_mount", start, b"", start, b"", 0x44)
+    call("linkat", start, b"", AT_FDCWD, b"no", {EMPTY})
+    call("linkat", file, b"", start, b"", {EMPTY})
+"""
+    pid, said = in_a_child(code, Path(os.fsdecode(tree)))
+    here = tree + b"/a"
+    told = [
+        [each["path_resolved"] for each in tap.records("chmod", pid=pid)],
+        [each["target_resolved"] for each in tap.records("mount", pid=pid)][1:],
+        [(each["old_path_resolved"], each["new_path_resolved"]) for each in tap.records("link", pid=pid)],
+    ]
+    assert told == [
+        [here, here + b"/b", b"", tree, tree + b"/b", tree],
+        [here] * 4 + [tree] * 4,
+        [(here, here + b"/no"), (here + b"/b/f", b""), (tree, here + b"/no"), (here + b"/b/f", tree)],
+    ]
+    assert [said[0], said[1], said[2]] == [0, 0, -errno.ENOENT]
+    os.close(file)
+
+
+def test_descriptors_that_are_none(tap: Tap) -> None:
+    """Whatever their number is."""
+    numbers = [-1, -2, -3, -4, -5, 0x7FFFFFFF]
+    with Interval() as interval:
+        assert {call("fchmod", number, 0o600) for number in numbers} == {-errno.EBADF}
+    records = [each for each in tap.records("chmod", pid=os.getpid()) if interval.holds(each)]
+    assert [(each["fd"], each["path_resolved"]) for each in records] == [(number, b"") for number in numbers]
 
 
 def test_in_another_mount_namespace(tap: Tap, tree: bytes) -> None:

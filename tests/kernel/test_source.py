@@ -15,7 +15,7 @@ from infrasight.schema import KINDS, PROBES
 MACHINES = ("x86_64", "aarch64")
 HOOKS = {
     "execve": "raw:sched_process_exec exit:execve exit:execveat program:send program:paths",
-    "open": "exit:open exit:openat exit:openat2 exit:creat",
+    "open": "exit:open exit:openat exit:openat2 exit:creat exit:open_by_handle_at",
     "connect": "enter:connect exit:connect",
     "process": "raw:sched_process_fork raw:sched_process_exec raw:sched_process_exit program:cwd raw:cgroup_mkdir raw:cgroup_rmdir",
     "chmod": "exit:chmod exit:fchmod exit:fchmodat exit:fchmodat2",
@@ -124,7 +124,7 @@ def numbers_in(header: str) -> dict[int, str]:
     """What the C library's copy of a header of the kernel says; of an older kernel, perhaps, that lacks the newest."""
     command = ["gcc", "-E", "-dM", "-xc", "-"]
     said = subprocess.run(command, input=f"#include <{header}>\n", capture_output=True, text=True, check=True).stdout
-    return {int(number): name for name, number in re.findall(r"^#define __NR_(\w+) (\d+)$", said, re.MULTILINE)}
+    return {int(number): name for name, number in re.findall(r"^#define __NR_(\w+) (?:\(__X32_SYSCALL_BIT \+ )?(\d+)\)?$", said, re.MULTILINE)}
 
 
 @pytest.mark.needs("gcc")
@@ -133,6 +133,14 @@ def test_the_numbers_are_those_of_the_kernel() -> None:
     names = syscalls.names(platform.machine())
     assert {number: names.get(number) for number in known} == known
     assert len(known) > len(names) - 40
+
+
+@pytest.mark.needs("gcc", "compat")
+def test_the_numbers_of_x32_programs_are_those_of_the_kernel() -> None:
+    """As those of other 64-bit programs, but for some of their own."""
+    names, known = syscalls.names("x86_64"), numbers_in("asm/unistd_x32.h")
+    assert {number: names.get(number) for number in known if number < 512} == {number: name for number, name in known.items() if number < 512}
+    assert {512 + place: names[native] for place, native in syscalls.x32_numbers().items()} == {n: name for n, name in known.items() if n >= 512}
 
 
 OTHER_NAMES = {

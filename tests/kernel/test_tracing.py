@@ -237,6 +237,22 @@ def test_a_full_ring_is_counted() -> None:
     assert lost >= 5003
 
 
+@kernel_side
+def test_a_debugger_leaves_room_for_others() -> None:
+    """What strace makes of ptrace in the third of a second in which nobody reads, and one call that is rare in the end."""
+    with asyncio.run(trace(("ptrace", "unshare"), self_pid=0)) as tracing:
+        code = "import ctypes, os; libc = ctypes.CDLL(None)\n"
+        code += "for _ in range(15000): libc.ptrace(3, 1 << 22, 0, 0)\n"
+        code += "libc.unshare(1 << 31)"
+        made = subprocess.Popen([sys.executable, "-S", "-c", code])
+        assert made.wait() == 0
+        assert ("ptrace", "ring_full") not in tracing.losses()
+        (ring,) = [ring for ring in tracing.rings if ring.name == "call"]
+        taken = ring.take(ring.end(), 1 << 30)
+    ours = Counter(name.name for name, records in taken for pid in records["pid"].tolist() if pid == made.pid)
+    assert ours == {"ptrace": 15000, "unshare": 1}
+
+
 async def test_the_check_says_what_each_probe_hangs_on(monkeypatch: pytest.MonkeyPatch) -> None:
     async def part(probes: tuple[str, ...], *, self_pid: int) -> Tracing:
         assert (probes, self_pid) == (PROBES, os.getpid())
@@ -336,6 +352,26 @@ async def test_a_tracepoint_that_is_missing(in_the_loader: InTheLoader) -> None:
         assert tracing.failed == {"execve": "no_such_event: not attached: No such file or directory"}
         assert "execve raw:no_such_event" not in tracing.attached
         assert attached_to(tracing) == {**LIFE, **CALLS}
+
+
+@kernel_side
+async def test_a_tracepoint_that_the_kernel_is_too_old_for(in_the_loader: InTheLoader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of the probe runs, and nothing is amiss."""
+    in_the_loader(
+        "import infrasight.kernel.source as s\n"
+        "made = s.program\n"
+        "def program(probes):\n"
+        "    text, programs = made(probes)\n"
+        "    old, new = 'raw__dns__sock_send_length', 'no_such_event'\n"
+        "    return text, [s.Program(each.function, (s.Hook('dns', 'raw', new),)) if each.function == old else each for each in programs]\n"
+        "s.program = program\n"
+    )
+    monkeypatch.setattr("infrasight.kernel.tracing.NEWER", ("no_such_event",))
+    with await trace(("dns",), self_pid=os.getpid()) as tracing:
+        assert tracing.failed == {}
+        assert {"dns exit:sendto", "dns raw:sock_recv_length"} <= set(tracing.attached)
+        assert "dns raw:no_such_event" not in tracing.attached
+        assert _verdict("dns", tracing.attached, tracing.failed)[1]
 
 
 @kernel_side

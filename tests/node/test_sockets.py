@@ -95,6 +95,13 @@ def test_sockets(domain: int, kind: int, protocol: int, shown: tuple[bytes, byte
         assert (row["domain"], row["type"], row["protocol"], row["flags"]) == (*shown, 0o2000000)
 
 
+def test_an_ipv4_address_in_an_ipv6_one_is_read_as_such(tmp_path: Path) -> None:
+    """So that a search for it finds it."""
+    mapped = bytes(10) + b"\xff\xff" + bytes([169, 254, 169, 254])
+    records = make("connect", 1, **HEAD, **UDP6 | NO_PATH | {"daddr": mapped, "saddr": bytes(16)}, fd=1)
+    assert rows(one(enricher_of(tmp_path), drain(("connect", records))))[0]["daddr"] == b"::ffff:169.254.169.254"
+
+
 @pytest.mark.parametrize("name", [*OWN, *(f"{name}_long" for name in OWN), "socket"])
 def test_rubbish_does_no_harm(name: str, tmp_path: Path) -> None:
     assert len(rows(one(enricher_of(tmp_path), drain((name, make(name, 500)))))) == 500

@@ -27,7 +27,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "alerts": WHO | {"severity": "high", "title": "Shell", "message": "sh below\x1b]0;", "count": 3},
     "scores": {"ts": NOW, "node": "box", "comm": "x", "container_id": "", "container_name": "web\n", "score": 9.5, "threshold": 1.0}
     | {"anomalous": True, "reasons": ["cpu_ns=7"]},
-    "execve": WHO | {"ret": 0, "path": "/bin/ls", "argv": ["ls", "-l", "a b"], "argv_truncated": False},
+    "execve": WHO | {"ret": 0, "path": "/bin/ls", "path_resolved": "/bin/ls", "argv": ["ls", "-l", "a b"], "argv_truncated": False},
     "open": WHO | {"ret": 3, "path": "/etc/passwd", "flags": os.O_RDONLY | os.O_CLOEXEC},
     "connect": WHO | {"ret": 0, "family": "inet", "protocol": "tcp", "daddr": "10.0.0.1", "dport": 443, "path": "", "name": ""},
     "process": WHO | {"action": "exit", "exit_code": 0, "signal": 9},
@@ -90,6 +90,7 @@ def gist_of(kind: str, **changed: object) -> str:
         ("execve", {"argv": ["/bin/ls"]}, "/bin/ls"),
         ("execve", {"ret": -errno.ENOENT, "argv": ["/bin/ls"], "argv_truncated": True}, "/bin/ls … → ENOENT"),
         ("execve", {"argv": []}, "/bin/ls as (no arguments)"),
+        ("execve", {"argv": ["x"], "path": "", "path_resolved": "/memfd:a\n"}, r"/memfd:a\n as x"),
         ("open", {}, "/etc/passwd rdonly|cloexec → 3"),
         ("open", {"ret": -13, "path": "a\nb\x1b[31m"}, r"a\nb\e[31m rdonly|cloexec → EACCES"),
         ("connect", {}, "tcp 10.0.0.1:443"),

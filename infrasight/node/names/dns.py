@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
+import socket
 from dataclasses import dataclass
 
 TYPES = {
@@ -144,5 +144,5 @@ def decode(data: bytes) -> Message:
 
 
 def address_text(packed: bytes) -> bytes:
-    """4 or 16 bytes as people write them."""
-    return str(ipaddress.ip_address(packed)).encode()
+    """4 or 16 bytes as people write them, an IPv4 address as such also where it is written as an IPv6 one: `::ffff:10.0.0.1`."""
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed).encode()

@@ -14,10 +14,10 @@ MESSAGE_MAX = 512
 DNS = Kind(
     "dns",
     35,
-    "A name server was asked something over UDP port 53, or answered (sendto, sendmsg, sendmmsg, recvfrom, recvmsg, recvmmsg). Not seen are "
-    "write and read on a connected socket, which programs in Go use (to look at them would make every write of the machine 60 to 110 ns slower); "
-    "TCP, TLS and HTTPS; a message with more than one question, or whose question "
-    "is not in the first of its parts; and what comes after the eighth message of one call.",
+    "A name server was asked something over UDP port 53, or answered (sendto, sendmsg, sendmmsg, recvfrom, recvmsg, recvmmsg; since Linux 6.3 also "
+    "write, writev, read and readv on a connected socket, as of programs in Go: of these `ts` is when the call ended, and `latency_ns` means "
+    "nothing). Not seen are TCP, TLS and HTTPS; a message with more than one question, or whose question is not in the first of its parts; and what "
+    "comes after the eighth message of one call.",
     columns=(
         *WHO,
         *CALL,

@@ -11,7 +11,7 @@ EXECVE = Kind(
     columns=(
         *WHO,
         *CALL,
-        *path_columns("path", 30, "The file asked for, as given."),
+        *path_columns("path", 30, "The file asked for, as given; empty where that was a descriptor (execveat)."),
         Column("argv", Type.WORDS, 21, f"The arguments, argv[0] first; {ARGV_MAX} bytes at most.", codec="ZSTD(1)"),
         Column("argv_truncated", Type.BOOL, 22, "Whether `argv` is not all: too long, or, of an exec that failed early, not in memory."),
         Column("exe_memfd", Type.BOOL, 23, "Whether the program that runs now is no file but memory (memfd_create)."),

@@ -6,7 +6,7 @@ from infrasight.schema.parts import CALL, PATH_MAX, WHO, path_columns
 OPEN = Kind(
     "open",
     2,
-    "A file was opened, or failed to be (open, openat, openat2, creat).",
+    "A file was opened, or failed to be (open, openat, openat2, creat; open_by_handle_at, which has no path).",
     columns=(
         *WHO,
         *CALL,

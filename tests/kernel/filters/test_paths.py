@@ -1,5 +1,6 @@
 """Which paths are on a list, however they are spelled."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from infrasight.kernel.rules import Match, Rules
 from infrasight.schema import PROBES
 from infrasight.schema.columns import Source
 from infrasight.schema.kinds import KINDS
+from tests.kernel.calls import call
 from tests.kernel.filters.children import child, follow, openat, opens, told
 from tests.kernel.tap import Tap
 
@@ -180,6 +182,22 @@ def test_paths_in_a_chroot(tap: Tap, tmp_path: Path) -> None:
     ]
 
 
+def test_paths_in_a_root_for_one_call(tap: Tap, tmp_path: Path) -> None:
+    """RESOLVE_IN_ROOT of openat2: what is not there would have been below the directory that was given."""
+    tree = Tree(tmp_path)
+    given = [b"/in/absent", b"../../in/absent", b"out/../../in/absent", b"/out/absent", b"../out/absent"]
+
+    def body() -> None:
+        root = os.open(tree.root, os.O_PATH)
+        for path in given:
+            assert call("openat2", root, path, bytes(16) + (0x10).to_bytes(8, "little"), 24) == -errno.ENOENT
+
+    for rules, expected in ((Rules(allow=tree.listed), given[:3]), (Rules(deny=tree.listed), given[3:])):
+        follow(tap, open=rules)
+        pid = child(body)
+        assert [each["path"] for each in tap.records("open", pid=pid) if each["path"] in given] == expected
+
+
 TWO_PATHS: dict[str, Callable[[str, str], None]] = {"rename": os.rename, "link": os.link}
 
 
@@ -224,6 +242,16 @@ def test_paths_of_unix_sockets(tap: Tap, tmp_path: Path) -> None:
     assert (allowed, denied) == ([b"in/s", b"link/s", b"in/absent"], [b"out/absent"])
 
 
+def executes(fd: int, path: bytes) -> Callable[[], None]:
+    """What becomes a script, by a descriptor and a path from there."""
+
+    def body() -> None:
+        os.set_inheritable(fd, True)
+        call("execveat", fd, path, None, None, 0x1000)
+
+    return body
+
+
 def test_execs(tap: Tap, tmp_path: Path) -> None:
     """A program by where it is, however it was called; a script by where the script is."""
     for name in ("in", "out"):
@@ -234,6 +262,8 @@ def test_execs(tap: Tap, tmp_path: Path) -> None:
             (tmp_path / name / file).chmod(0o755)
     (tmp_path / "out" / "link").symlink_to("../in/true")
     (tmp_path / "in" / "link").symlink_to("../out/true")
+    fds = [os.open(tmp_path / path, os.O_RDONLY) for path in ("in", "out", "in/script", "out/script")]
+    starts = [(fds[0], b"script"), (fds[0], b"../out/script"), (fds[1], b"script"), (fds[1], b"../in/script"), (fds[2], b""), (fds[3], b"")]
     commands = ["in/true", "out/true", "out/link", "in/link", "out/../in/true", "in/../out/true", "in/script", "out/script"]
     inside = ["in/true", "out/link", "out/../in/true", "in/script"]
     listed = Match(paths=frozenset({bytes(tmp_path / "in")}))
@@ -242,3 +272,7 @@ def test_execs(tap: Tap, tmp_path: Path) -> None:
         children = {command: subprocess.Popen([command], executable=f"{tmp_path}/{command}") for command in commands}
         assert [each.wait() for each in children.values()] == [0] * len(commands)
         assert [command for command, each in children.items() if tap.records("execve", pid=each.pid)] == expected
+        by_descriptor = [bool(tap.records("execve", pid=child(executes(*start)))) for start in starts]
+        assert by_descriptor == [where == (expected is inside) for where in (True, False, False, True, True, False)]
+    for fd in fds:
+        os.close(fd)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infrasight.node.names.answers import LEAST_NS, LONGER_NS, Answers
-from infrasight.node.names.dns import Message, decode
+from infrasight.node.names.dns import Message, address_text, decode
 
 QUERY, ANSWER = 0x0100, 0x8180
 S = 1_000_000_000
@@ -160,6 +160,13 @@ def test_an_ipv4_address_inside_an_ipv6_one_is_the_same() -> None:
     answers = Answers()
     answers.learn(1, 0, answer(b"a", FOUR))
     assert answers.name(1, bytes(10) + b"\xff\xff" + FOUR, 1) == b"a"
+
+
+@pytest.mark.parametrize("text", [b"10.0.0.255", b"::", b"::1", b"2001:db8::1", b"::ffff:169.254.169.254", b"fe80:0:0:1::"])
+def test_addresses_as_people_write_them(text: bytes) -> None:
+    """The same whatever Python it is."""
+    family = socket.AF_INET6 if b":" in text else socket.AF_INET
+    assert address_text(socket.inet_pton(family, text.decode())) == text
 
 
 def test_it_does_not_grow_for_ever() -> None:

@@ -263,7 +263,7 @@ class Accept(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -718,7 +718,7 @@ class Bind(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -963,7 +963,7 @@ class Bpf(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -1183,7 +1183,7 @@ class Capset(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -1403,7 +1403,7 @@ class Chmod(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -1633,7 +1633,7 @@ class Chroot(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -1858,7 +1858,7 @@ class Connect(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -2073,7 +2073,7 @@ default_message_pool.register_message("infrasight.v1", "DeadLetter", DeadLetter)
 @dataclass(eq=False, repr=False)
 class Dns(betterproto2.Message):
     """
-    A name server was asked something over UDP port 53, or answered (sendto, sendmsg, sendmmsg, recvfrom, recvmsg, recvmmsg). Not seen are write and read on a connected socket, which programs in Go use (to look at them would make every write of the machine 60 to 110 ns slower); TCP, TLS and HTTPS; a message with more than one question, or whose question is not in the first of its parts; and what comes after the eighth message of one call.
+    A name server was asked something over UDP port 53, or answered (sendto, sendmsg, sendmmsg, recvfrom, recvmsg, recvmmsg; since Linux 6.3 also write, writev, read and readv on a connected socket, as of programs in Go: of these `ts` is when the call ended, and `latency_ns` means nothing). Not seen are TCP, TLS and HTTPS; a message with more than one question, or whose question is not in the first of its parts; and what comes after the eighth message of one call.
     """
 
     ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
@@ -2258,7 +2258,7 @@ class Dns(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -2518,7 +2518,7 @@ class Dup(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -2893,7 +2893,7 @@ class Execve(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -2903,7 +2903,7 @@ class Execve(betterproto2.Message):
 
     path: "str" = betterproto2.field(30, betterproto2.TYPE_STRING)
     """
-    The file asked for, as given.
+    The file asked for, as given; empty where that was a descriptor (execveat).
     """
 
     path_resolved: "str" = betterproto2.field(31, betterproto2.TYPE_STRING)
@@ -3128,7 +3128,7 @@ class IoUringSetup(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -3365,7 +3365,7 @@ class Link(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -3590,7 +3590,7 @@ class Listen(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -3870,7 +3870,7 @@ class MemfdCreate(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -4080,7 +4080,7 @@ class Mkdir(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -4295,7 +4295,7 @@ class Mmap(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -4530,7 +4530,7 @@ class Module(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -4765,7 +4765,7 @@ class Mount(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -5035,7 +5035,7 @@ class Mprotect(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -5189,7 +5189,7 @@ default_message_pool.register_message("infrasight.v1", "NodeStatus", NodeStatus)
 @dataclass(eq=False, repr=False)
 class Open(betterproto2.Message):
     """
-    A file was opened, or failed to be (open, openat, openat2, creat).
+    A file was opened, or failed to be (open, openat, openat2, creat; open_by_handle_at, which has no path).
     """
 
     ts: "int" = betterproto2.field(1, betterproto2.TYPE_FIXED64)
@@ -5374,7 +5374,7 @@ class Open(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -5804,7 +5804,7 @@ class ProcessVm(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -6029,7 +6029,7 @@ class Ptrace(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -6270,7 +6270,7 @@ class Rename(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -6850,7 +6850,7 @@ class Setid(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -7090,7 +7090,7 @@ class Setns(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -7320,7 +7320,7 @@ class Socket(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -7649,7 +7649,7 @@ class Symlink(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -8079,7 +8079,7 @@ class Umount(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -8294,7 +8294,7 @@ class Unlink(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -8509,7 +8509,7 @@ class Unshare(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
@@ -8714,7 +8714,7 @@ class Userfaultfd(betterproto2.Message):
 
     ret: "int" = betterproto2.field(16, betterproto2.TYPE_INT64)
     """
-    Return code; a negative errno when it failed.
+    Return code; a negative errno when it failed. -512 to -516 when a signal came before it had done anything: the kernel then begins it anew, which is another event, or has it fail with EINTR.
     """
 
     latency_ns: "int" = betterproto2.field(17, betterproto2.TYPE_UINT64)
