@@ -2,7 +2,7 @@
 
 Layout (kernel/bpf/ringbuf.c): one page with the consumer's position, which the reader writes; one page with the producer's; then the data.
 Positions are byte counters that only grow. The kernel has the data twice in a row so that a record never wraps. Every page counts as resident as soon
-as it is mapped: so the data is mapped while there are records, once, and of it only as much more as one record needs.
+as it is mapped: so of the data a window is mapped, where the records are, and as much behind it as one record needs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ PAGE = mmap.PAGESIZE
 BUSY, DISCARDED = np.uint32(1 << 31), np.uint32(1 << 30)
 """Flags in the length word of a record's header: reserved but not yet submitted; given up by the program."""
 
+WINDOW_BYTES = 1 << 20
+"""Of the data that is mapped at a time. To move it costs some 30 us, for thousands of records."""
+
 Taken = list[tuple[Layout, Records]]
 
 
@@ -32,12 +35,13 @@ class Ring:
     Owns `fd`. Not thread-safe; one reader for each ring.
     """
 
-    def __init__(self, name: str, size_bytes: int, layouts: tuple[Layout, ...], fd: int) -> None:
+    def __init__(self, name: str, size_bytes: int, layouts: tuple[Layout, ...], fd: int, window_bytes: int = WINDOW_BYTES) -> None:
         self.name, self.layouts = name, layouts
         self.stride = stride(layouts)
         self._fd = fd
         self.size = size_bytes
-        self._mapped_bytes = self.size + -(-self.stride // PAGE) * PAGE
+        self._window = min(window_bytes, self.size)
+        self._mapped_bytes = self._window + -(-self.stride // PAGE) * PAGE
         probe = layouts[0].member("probe")
         self._heads = np.dtype(
             {
@@ -51,6 +55,8 @@ class Ring:
         self._consumer_map = mmap.mmap(fd, PAGE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=0)
         self._producer_map = mmap.mmap(fd, PAGE, mmap.MAP_SHARED, mmap.PROT_READ, offset=PAGE)
         self._data: mmap.mmap | None = None
+        self._data_at = 0
+        """Where in the data it begins."""
         self._used = False
         self._consumer: npt.NDArray[np.uint64] = np.frombuffer(self._consumer_map, np.uint64, 1)
         self._producer: npt.NDArray[np.uint64] = np.frombuffer(self._producer_map, np.uint64, 1)
@@ -74,9 +80,8 @@ class Ring:
 
     def rest(self) -> None:
         """Unmap the data if there was none since the last time. What a mapping costs is worth it once in some seconds."""
-        if self._data and not self._used:
-            self._data.close()
-            self._data = None
+        if not self._used:
+            self._unmap()
         self._used = False
 
     def take(self, end: int, most_bytes: int) -> Taken:
@@ -87,39 +92,47 @@ class Ring:
         taken: Taken = []
         most = max(1, most_bytes // self.stride)
         while most > 0 and self._position < end:
-            offset, heads = self._view(end, most)
-            submitted = self._submitted(heads)
-            if submitted == 0:
-                break
-            # The copies must be whole before the position moves: the kernel writes into what lies behind it.
-            taken.extend(self._copied(offset, heads[:submitted]))
-            self._position += submitted * self.stride
-            self._consumer[0] = self._position
+            submitted, stopped = self._take(taken, end, most)
             most -= submitted
-            if submitted < len(heads):
+            if stopped:
                 break
         return taken
 
-    def _view(self, end: int, most: int) -> tuple[int, npt.NDArray[np.void]]:
-        """Where our position is in the data, and what tells the records apart from there to `end`, or to the last that begins before the data does
-        again."""
-        offset = self._position % self.size
-        count = min((end - self._position) // self.stride, -(-(self.size - offset) // self.stride), most)
-        return offset, np.ndarray((max(count, 0),), self._heads, self._mapped(), offset)
+    def _take(self, taken: Taken, end: int, most: int) -> tuple[int, bool]:
+        """Records to `end`, or the last that begins in the window: how many, and whether one stopped us. Nothing refers to the window then."""
+        data, offset = self._mapped()
+        count = min((end - self._position) // self.stride, -(-(self._window - offset) // self.stride), most)
+        heads = np.ndarray((max(count, 0),), self._heads, data, offset)
+        submitted = self._submitted(heads)
+        if submitted:
+            # The copies must be whole before the position moves: the kernel writes into what lies behind it.
+            taken.extend(self._copied(data, offset, heads[:submitted]))
+            self._position += submitted * self.stride
+            self._consumer[0] = self._position
+        return submitted, submitted < len(heads) or not submitted
 
-    def _mapped(self) -> mmap.mmap:
-        """The data."""
+    def _mapped(self) -> tuple[mmap.mmap, int]:
+        """The window in which our position is, and where in it."""
         self._used = True
-        if self._data is None:
-            self._data = mmap.mmap(self._fd, self._mapped_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=2 * PAGE)
-        return self._data
+        place = self._position % self.size
+        offset = place % self._window
+        if self._data is None or self._data_at != place - offset:
+            self._unmap()
+            self._data_at = place - offset
+            self._data = mmap.mmap(self._fd, self._mapped_bytes, mmap.MAP_SHARED, mmap.PROT_READ, offset=2 * PAGE + self._data_at)
+        return self._data, offset
 
-    def _copied(self, offset: int, heads: npt.NDArray[np.void]) -> Iterator[tuple[Layout, Records]]:
+    def _unmap(self) -> None:
+        if self._data:
+            self._data.close()
+            self._data = None
+
+    def _copied(self, data: mmap.mmap, offset: int, heads: npt.NDArray[np.void]) -> Iterator[tuple[Layout, Records]]:
         kept = heads["_length"] & DISCARDED == 0
         probes = heads["probe"]
         for number in np.flatnonzero(np.bincount(probes[kept])).tolist() if len(self._kinds) > 1 else self._kinds:
             layout, dtype = self._kinds[number]
-            view: npt.NDArray[np.void] = np.ndarray((len(heads),), dtype, self._mapped(), offset)
+            view: npt.NDArray[np.void] = np.ndarray((len(heads),), dtype, data, offset)
             if len(self._kinds) > 1 or not kept.all():
                 view = view[kept & (probes == number)]
             if len(view):
@@ -138,8 +151,6 @@ class Ring:
         self._consumer = self._producer = nothing
         self._consumer_map.close()
         self._producer_map.close()
-        if self._data:
-            self._data.close()
-            self._data = None
+        self._unmap()
         os.close(self._fd)
         self._fd = -1

@@ -20,8 +20,8 @@ BUSY, DISCARDED = 1 << 31, 1 << 30
 class MemoryRing:
     """`ring` is the reader's end; the methods are what eBPF programs do."""
 
-    def __init__(self, *layouts: Layout, pages: int = 1, start: int = 0, name: str = "") -> None:
-        """`start`: the position that both ends begin at, as after a long life."""
+    def __init__(self, *layouts: Layout, pages: int = 1, start: int = 0, name: str = "", window: int = 1) -> None:
+        """`start`: the position that both ends begin at, as after a long life. `window`: in pages."""
         self.layout, self.stride, self.size = layouts[0], stride(layouts), pages * PAGE
         self.fd = os.memfd_create("ring")
         os.ftruncate(self.fd, 2 * PAGE + 2 * self.size)
@@ -30,7 +30,7 @@ class MemoryRing:
         self._producer = np.frombuffer(self._map, np.uint64, 1, offset=PAGE)
         self._consumer[0] = self._producer[0] = start
         self.lost = 0
-        self.ring = Ring(name or self.layout.ring, self.size, layouts, os.dup(self.fd))
+        self.ring = Ring(name or self.layout.ring, self.size, layouts, os.dup(self.fd), window * PAGE)
 
     @property
     def consumed(self) -> int:

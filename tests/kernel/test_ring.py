@@ -17,9 +17,9 @@ from tests.kernel.memory_ring import PAGE, MemoryRing, record_of
 EVERYTHING = 1 << 30
 
 
-def small(*kinds: str, pages: int = 1, start: int = 0) -> MemoryRing:
+def small(*kinds: str, pages: int = 1, start: int = 0, window: int = 1) -> MemoryRing:
     """A ring for the short records of these kinds."""
-    return MemoryRing(*(layout(KINDS[kind]) for kind in kinds), pages=pages, start=start)
+    return MemoryRing(*(layout(KINDS[kind]) for kind in kinds), pages=pages, start=start, window=window)
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_a_record_that_wraps_is_whole(kind: str) -> None:
 
 
 def test_a_record_longer_than_a_page_wraps_too() -> None:
-    ring = MemoryRing(*records_of("long"), pages=16)
+    ring = MemoryRing(*records_of("long"), pages=16, window=4)
     assert ring.stride > 2 * PAGE
     for number, of in enumerate(records_of("long") * 3, start=1):
         assert ring.produce(filled(of, number))
@@ -209,12 +209,13 @@ def test_what_was_discarded_says_nothing_of_its_kind() -> None:
 
 
 @pytest.mark.parametrize("kinds", [("ptrace",), ("open",), KINDS_OF_A_RING], ids=["ptrace", "open", "several"])
-@pytest.mark.parametrize("seed", range(30))
-def test_any_order_of_events(kinds: tuple[str, ...], seed: int) -> None:
+@pytest.mark.parametrize(("pages", "window"), [(1, 1), (4, 1), (4, 2), (2, 4)])
+@pytest.mark.parametrize("seed", range(15))
+def test_any_order_of_events(kinds: tuple[str, ...], pages: int, window: int, seed: int) -> None:
     """Programs reserve, then submit or discard in any order, while the reader looks whenever it likes, at old ends too."""
     chance = random.Random(seed)
     layouts = [layout(KINDS[kind]) for kind in kinds]
-    ring = small(*kinds, start=chance.randrange(1 << 40) * stride(layouts))
+    ring = small(*kinds, pages=pages, window=window, start=chance.randrange(1 << 40) * stride(layouts))
     open_records: list[tuple[int, int]] = []
     fate: dict[int, bool] = {}
     of: dict[int, Layout] = {}
@@ -268,6 +269,21 @@ def mappings(fd: int) -> int:
     """Of the file, in this process."""
     inode = os.fstat(fd).st_ino
     return sum(line.split()[4] == str(inode) for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+def test_of_a_large_ring_little_is_mapped() -> None:
+    ring = small("ptrace", pages=64, window=2)
+    mapped = mappings(ring.fd)
+    for number in range(4):
+        many = [1000 * number + each for each in range(1500)]
+        produce(ring, *many)
+        assert take(ring) == many
+        assert mappings(ring.fd) == mapped + 1
+    inode = os.fstat(ring.fd).st_ino
+    ranges = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines() if line.split()[4] == str(inode)]
+    sizes = sorted(int(end, 16) - int(start, 16) for start, end in ranges)
+    assert sizes[:3] == [PAGE, PAGE, 3 * PAGE], "the positions, and a window"
+    ring.close()
 
 
 def test_only_a_ring_that_has_something_is_mapped(memory: MemoryRing) -> None:
