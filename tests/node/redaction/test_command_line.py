@@ -320,6 +320,7 @@ keytool -storepass:env PW
 cmake -DUSE_TOKEN=ON .
 unzip -p a.zip f
 redis-cli get auth
+usermod -aGsupport bob
 x '{"auth":"basic"}' 12:34:AAbb
 apt-get install dapi-tools telegram-bot
 """.strip().splitlines()
