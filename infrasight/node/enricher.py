@@ -309,8 +309,13 @@ class Enricher(Actor):
         if kind == CONNECT.name:
             return dict(sockets.connect_names(records, ids, self._answers, self._reverse))
         messages = sockets.dns_messages(records)
-        for process_id, when_ns, message in zip(ids.tolist(), (records["enter_ns"] + records["latency_ns"]).tolist(), messages, strict=True):
-            self._answers.learn(process_id, when_ns, message)
+        began, ended = records["enter_ns"].tolist(), (records["enter_ns"] + records["latency_ns"]).tolist()
+        for process_id, when_ns, message in zip(ids.tolist(), began, messages, strict=True):
+            if not message.answer:
+                self._answers.ask(process_id, when_ns, message)
+        for process_id, when_ns, message in zip(ids.tolist(), ended, messages, strict=True):
+            if message.answer:
+                self._answers.learn(process_id, when_ns, message)
         return sockets.dns_columns(messages)
 
     def _who_in(self, several: list[Records], wall_offset_ns: int) -> Iterator[Who]:

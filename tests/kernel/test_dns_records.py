@@ -72,7 +72,10 @@ def test_programs_that_use_libc(tap: Tap, tmp_path: Path) -> None:
     assert len(queries) == 6
     answers_of = Answers()
     for record in records:
-        answers_of.learn(record["pid"], record["enter_ns"] + record["latency_ns"], message(record))
+        if record["action"] == QUERY:
+            answers_of.ask(record["pid"], record["enter_ns"], message(record))
+        else:
+            answers_of.learn(record["pid"], record["enter_ns"] + record["latency_ns"], message(record))
     names = {}
     for connect in tap.records("connect", pid=said["pid"], dport=80):
         family = connect["family"]

@@ -150,7 +150,7 @@ class Inquirer(Actor):
             self.failures[name] += 1
             if name not in self._misunderstood:
                 self._misunderstood.add(name)
-                log.exception("infrasight node: what %s says was not understood, please report this", name)
+                log.exception("infrasight node: what %s says was not understood", name)
         finally:
             for part in parts:
                 part.cancel()

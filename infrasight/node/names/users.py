@@ -8,12 +8,12 @@ from pathlib import Path
 
 def parsed(content: bytes, most: int | None = None, longest: int | None = None) -> dict[int, bytes]:
     """Number -> name, from the content of such a file: of a number the first name, of all the first `most`, and of each `longest` bytes. What is
-    empty, or all digits and so looks like another's number, is no name."""
+    empty, or all digits and so looks like another's number, is no name, nor is one that begins as remarks and entries for NIS do."""
     names: dict[int, bytes] = {}
     for line in content.splitlines():
-        name, _, rest = line.partition(b":")
+        name, _, rest = line.lstrip().partition(b":")
         number = rest.partition(b":")[2].partition(b":")[0]
-        if number.isdigit() and len(number) <= 10 and name and not name.isdigit():
+        if number.isdigit() and len(number) <= 10 and name and not name.isdigit() and name[:1] not in b"#+-":
             names.setdefault(int(number), name[:longest])
             if len(names) == most:
                 break

@@ -79,7 +79,7 @@ _TABLE: tuple[tuple[str, bytes, bytes | None], ...] = (
     ("mkpasswd", _LAST, None),
     ("7z 7za 7zr 7zz", _value(rb"-p", apart=False), None),
     ("rar unrar", _value(rb"-h?p(?!-)", apart=False), None),
-    ("useradd usermod", _value(rb"-[A-Za-z]{0,8}p"), None),
+    ("useradd usermod", _value(rb"-[mMrlLNUoD]{0,8}p"), None),
     ("htpasswd", _LAST, rb"\0-[A-Za-z]{0,8}b[A-Za-z]{0,8}(?=\0)"),
     ("wpa_passphrase", rb"\0[^\0]++\0(?P<secret>[^\0]++)", None),
     ("vault cargo bw", rb"\0(?P<secret>(?!-)[^\0=]++)\Z", _LOGIN),

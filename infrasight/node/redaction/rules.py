@@ -148,6 +148,7 @@ _OPTION = rb"\0(?P<name>-{1,2}" + _NO_VALUE + rb"[\w.:-]++)(?=\0)"
 _SETTING = rb"\0(?i:set|config(?:\0set)?)\0(?:-[^\0]{0,80}+\0){0,4}(?P<name>[^\0=]++)(?=\0)"
 _PARAMETER = rb"[?&](?P<name>[\w.-]++)="
 _PAIR_OF_LOGIN = rb"(?i:auth)\s{0,4}=?\s{0,4}\(\s{0,4}[\"'][^\0\"']{0,256}+[\"'],\s{0,4}[\"'](?P<secret>[^\0\"']++)"
+_REGISTRY = rb"\"auth\\?\"\s{0,4}:\s{0,4}\\?\"(?P<secret>[A-Za-z0-9+/=]{12,}+)"
 _USER = rb"\0--(?:auth|(?:src-|dest-)?creds)[=\0][^\0:]{0,256}+:(?P<secret>[^\0]++)"
 _SQL = (
     rb"(?i:\bpassword(?:\s{1,4}for\s{1,4}[^\0=;]{1,120})?|\bidentified(?:\s{1,4}with\s{1,4}[\"'`]?\w{1,40}[\"'`]?)?\s{1,4}(?:by|as))"
@@ -226,6 +227,7 @@ RULES: tuple[Rule, ...] = (
     shape("option", "--auth creds", _USER),
     shape("option", "set-initial-password reset-admin-password", _INITIAL),
     shape("assignment", "auth( auth=(", _PAIR_OF_LOGIN),
+    shape("assignment", "\"auth", _REGISTRY),
     shape("assignment", "pw", _CONNECTION),
     _named("variable", _VARIABLE, _TO_THE_END),
     shape("assignment", "--from-literal", _LITERAL),

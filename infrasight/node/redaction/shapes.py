@@ -27,11 +27,18 @@ _SHAPES: tuple[tuple[str, str, bytes, int], ...] = (
     ("digitalocean", "doo_v1_ dop_v1_ dor_v1_", rb"[a-f0-9]", 40),
     ("shopify", "shpat_ shpca_ shppa_ shpss_", rb"[A-Fa-f0-9]", 30),
     ("grafana", "glsa_ glc_", rb"[\w=+/-]", 30),
+    ("tailscale", "tskey-", rb"[\w-]", 16),
+    ("databricks", "dapi", rb"[a-f0-9]", 32),
+    ("atlassian", "ATATT3", rb"[\w=-]", 30),
+    ("rubygems", "rubygems_", rb"[a-f0-9]", 40),
+    ("discord", "discord.com/api/webhooks/ discordapp.com/api/webhooks/", rb"[\w/-]", 20),
     ("age", "AGE-SECRET-KEY-1", rb"[A-Z0-9]", 20),
 )
 """Name, beginnings, what the rest is made of, and how much of it there is at least."""
 _JWT = rb"(?<![\w-])eyJ(?P<secret>[\w-]{8,}+\.[\w.-]{8,}+)"
 _JWT_CUT = rb"(?<![\w-])eyJ(?P<secret>[\w.-]++)\Z"
+_TELEGRAM = rb"(?<![A-Za-z0-9])[0-9]{8,10}:AA(?P<secret>[\w-]{30,}+)"
+_TELEGRAM_OF_URL = rb"/bot[0-9]{8,10}:(?P<secret>[\w-]{30,}+)"
 _PEM = rb"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?P<secret>(?:(?!-----END)[^\0])+)"
 
 
@@ -45,6 +52,8 @@ def _rule(name: str, beginnings: str, rest: bytes) -> Shape:
 SHAPES: tuple[Rule, ...] = (
     *(_rule(name, beginnings, b"%s{%d,}+" % (rest, least)) for name, beginnings, rest, least in _SHAPES),
     Shape("jwt", (b"eyj",), re.compile(_JWT)),
+    Shape("telegram", (b":aa",), re.compile(_TELEGRAM)),
+    Shape("telegram", (b"/bot",), re.compile(_TELEGRAM_OF_URL)),
     Shape("private_key", (b"private key",), re.compile(_PEM)),
 )
 CUT_SHAPES: tuple[Rule, ...] = (

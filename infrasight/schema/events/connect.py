@@ -27,7 +27,7 @@ CONNECT = Kind(
             "name",
             Type.NAME,
             31,
-            "The name that led to `daddr`: the last one for which a name server gave it as an address, to this process or, if to none, to another. "
+            "The name that led to `daddr`: the last one for which a name server that was asked gave it, to this process or, if to none, to another. "
             "From `dns`, and so only where that is traced; remembered for a minute longer than it holds, and ten minutes at least. If there is none, "
             "the name that a name server gives for the address when asked: known a moment after the first connect, not asked for private addresses.",
         ),

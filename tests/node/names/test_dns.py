@@ -3,12 +3,13 @@
 import socket
 import struct
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infrasight.node.names.answers import LEAST_NS, LONGER_NS, Answers
+from infrasight.node.names.answers import ASKED_MOST, ASKED_NS, LEAST_NS, LONGER_NS, Answers
 from infrasight.node.names.dns import Message, address_text, decode
 
 QUERY, ANSWER = 0x0100, 0x8180
@@ -128,10 +129,16 @@ def answer(asked: bytes, *addresses: bytes, ttl: int = 0) -> Message:
     return Message(1, True, 0, asked, 1, addresses, ttl)
 
 
+def learn(answers: Answers, process_id: int, when_ns: int, told: Message) -> None:
+    """An answer to what was asked just then."""
+    answers.ask(process_id, when_ns, replace(told, answer=False, addresses=()))
+    answers.learn(process_id, when_ns, told)
+
+
 def test_a_name_is_known_from_when_it_was_told_until_it_is_too_old() -> None:
     answers = Answers()
-    answers.learn(5, 10 * S, answer(b"a", FOUR, SIX, ttl=10_000))
-    answers.learn(6, 10 * S, answer(b"b", socket.inet_aton("1.1.1.1"), ttl=1))
+    learn(answers, 5, 10 * S, answer(b"a", FOUR, SIX, ttl=10_000))
+    learn(answers, 6, 10 * S, answer(b"b", socket.inet_aton("1.1.1.1"), ttl=1))
     end = 10 * S + 10_000 * S + LONGER_NS
     assert [answers.name(5, FOUR, when) for when in (10 * S - 1, 10 * S, end - 1, end)] == [b"", b"a", b"a", b""]
     assert [answers.name(6, b"\1\1\1\1", when) for when in (10 * S, 10 * S + LEAST_NS - 1, 10 * S + LEAST_NS)] == [b"b", b"b", b""]
@@ -141,24 +148,24 @@ def test_a_name_is_known_from_when_it_was_told_until_it_is_too_old() -> None:
 
 def test_what_a_process_was_told_goes_before_what_others_were() -> None:
     answers = Answers()
-    answers.learn(1, 1 * S, answer(b"mine", FOUR))
-    answers.learn(2, 2 * S, answer(b"yours", FOUR))
+    learn(answers, 1, 1 * S, answer(b"mine", FOUR))
+    learn(answers, 2, 2 * S, answer(b"yours", FOUR))
     assert [answers.name(process, FOUR, 3 * S) for process in (1, 2, 3)] == [b"mine", b"yours", b"yours"]
 
 
 def test_the_same_answer_again_makes_it_no_newer() -> None:
     answers = Answers()
-    answers.learn(1, 1 * S, answer(b"a", FOUR))
-    answers.learn(1, 9 * S, answer(b"a", FOUR))
+    learn(answers, 1, 1 * S, answer(b"a", FOUR))
+    learn(answers, 1, 9 * S, answer(b"a", FOUR))
     assert answers.name(1, FOUR, 2 * S) == b"a"
     assert answers.name(1, FOUR, 8 * S + LEAST_NS) == b"a"
-    answers.learn(1, 10 * S, answer(b"b", FOUR))
+    learn(answers, 1, 10 * S, answer(b"b", FOUR))
     assert [answers.name(1, FOUR, when * S) for when in (9, 10)] == [b"", b"b"]
 
 
 def test_an_ipv4_address_inside_an_ipv6_one_is_the_same() -> None:
     answers = Answers()
-    answers.learn(1, 0, answer(b"a", FOUR))
+    learn(answers, 1, 0, answer(b"a", FOUR))
     assert answers.name(1, bytes(10) + b"\xff\xff" + FOUR, 1) == b"a"
 
 
@@ -172,6 +179,35 @@ def test_addresses_as_people_write_them(text: bytes) -> None:
 def test_it_does_not_grow_for_ever() -> None:
     answers = Answers(most=10)
     for number in range(100):
-        answers.learn(number, number, answer(b"n%d" % number, number.to_bytes(4, "big")))
+        learn(answers, number, number, answer(b"n%d" % number, number.to_bytes(4, "big")))
     assert len(answers) == 10
     assert [answers.name(number, number.to_bytes(4, "big"), 200) for number in (94, 95, 99)] == [b"", b"n95", b"n99"]
+
+
+def test_only_what_was_asked_is_learned() -> None:
+    """Anybody who can send to a socket could have names for any address otherwise."""
+    answers = Answers()
+    told = answer(b"a", FOUR)
+    answers.learn(1, 2 * S, told)
+    answers.ask(1, 2 * S, replace(told, answer=False))
+    for process_id, when_ns, message in (
+        (2, 3 * S, told),
+        (1, 3 * S, replace(told, id=2)),
+        (1, 3 * S, answer(b"b", FOUR)),
+        (1, S, told),
+        (1, 2 * S + ASKED_NS, told),
+    ):
+        answers.learn(process_id, when_ns, message)
+    assert len(answers) == 0
+    answers.learn(1, 3 * S, told)
+    assert answers.name(1, FOUR, 3 * S) == b"a"
+
+
+def test_queries_are_not_remembered_for_ever() -> None:
+    answers = Answers()
+    for number in range(ASKED_MOST + 1):
+        answers.ask(number, 0, answer(b"a", FOUR))
+    for number in (0, 1):
+        answers.learn(number, 0, answer(b"a", FOUR))
+    assert [answers.name(number, FOUR, 0) for number in (0, 1)] == [b"a", b"a"], "the second of anybody's"
+    assert len(answers) == 2

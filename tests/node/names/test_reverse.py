@@ -207,6 +207,7 @@ def test_a_connect_says_where_its_name_is_from(tmp_path: Path) -> None:
     assert asked(names) == [packed("10.0.0.255"), packed("9.9.9.9")], "once for each address"
     for cell in two:
         names.learn(cell[:4], (b"rev.test", 100))
+    enricher._answers.ask(1, 0, Message(name=b"asked.test"))
     enricher._answers.learn(1, 0, Message(name=b"asked.test", addresses=(packed("10.0.0.255"),), ttl=60))
     found = [(row["name"], row["name_source"]) for row in rows(one(enricher, drain(("connect", connects))))]
     assert found == [(b"asked.test", b"dns"), (b"rev.test", b"reverse")] * 2

@@ -23,6 +23,11 @@ def test_lines_that_are_none(tmp_path: Path) -> None:
     assert [names.name(number) for number in (7, 8, 9)] == [b"last\xff", b"missing-end", b"9"]
 
 
+def test_remarks_and_entries_for_nis(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("#old:x:0:\n+nis:x:0:\n-not:x:0:\n+::::::\n+@group::0:\n  root:x:0:\n")
+    assert Names(tmp_path / "passwd").name(0) == b"root"
+
+
 def test_a_change_is_seen_when_asked(tmp_path: Path) -> None:
     path = tmp_path / "passwd"
     write(path, b"one:x:1:\n", 1)

@@ -150,6 +150,11 @@ SECRET: tuple[tuple[str, str], ...] = (
     (f"x --url=https://maps.example/{GOOGLE}/y", "x --url=https://maps.example/AIza***/y"),
     (f"llm ask {OPENAI}", "llm ask sk-proj-***"),
     (f"x {NPM} {VAULT} {JWT}", "x npm_*** hvs.*** eyJ***"),
+    ("curl https://discord.com/api/webhooks/" + "123456789012345678/abcDEF-abcDEF", "curl https://discord.com/api/webhooks/***"),
+    ("curl https://api.telegram.org/bot" + "123456789:BCdefGhIJKlmNoPQRsTUVwxyZ0123456789/getMe", "curl https://api.telegram.org/bot123456789:***/getMe"),
+    ("bot 123456789:AA" + "defGhIJKlmNoPQRsTUVwxyZ012345678", "bot 123456789:AA***"),
+    ("tailscale up --auth tskey-auth-" + "k1a2b3c4d5e6f7g8", "tailscale up --auth tskey-***"),
+    ("""x '{"auths":{"reg":{"auth":"Ym9iOmh1bnRlcjI="}}}'""", """x '{"auths":{"reg":{"auth":"***"}}}'"""),
     (f"x '{PEM}'", "x '-----BEGIN RSA PRIVATE KEY-----***-----END RSA PRIVATE KEY-----'"),
     # names
     ("x --clientSecret hunter2 --dbPass=hunter2 --auth-token=hunter2", "x --clientSecret *** --dbPass=*** --auth-token=***"),
@@ -315,6 +320,9 @@ keytool -storepass:env PW
 cmake -DUSE_TOKEN=ON .
 unzip -p a.zip f
 redis-cli get auth
+usermod -aGsupport bob
+x '{"auth":"basic"}' 12:34:AAbb
+apt-get install dapi-tools telegram-bot
 """.strip().splitlines()
 
 

@@ -1913,7 +1913,7 @@ class Connect(betterproto2.Message):
 
     name: "str" = betterproto2.field(31, betterproto2.TYPE_STRING)
     """
-    The name that led to `daddr`: the last one for which a name server gave it as an address, to this process or, if to none, to another. From `dns`, and so only where that is traced; remembered for a minute longer than it holds, and ten minutes at least. If there is none, the name that a name server gives for the address when asked: known a moment after the first connect, not asked for private addresses.
+    The name that led to `daddr`: the last one for which a name server that was asked gave it, to this process or, if to none, to another. From `dns`, and so only where that is traced; remembered for a minute longer than it holds, and ten minutes at least. If there is none, the name that a name server gives for the address when asked: known a moment after the first connect, not asked for private addresses.
     """
 
     name_source: "str" = betterproto2.field(32, betterproto2.TYPE_STRING)
