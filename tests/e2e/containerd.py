@@ -98,10 +98,17 @@ class Containerd:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._end_all()
         self.stop()
         shutil.rmtree(self.directory)
         remove_empty("/default")
         remove_empty("/k8s.io")
+
+    def _end_all(self) -> None:
+        """What a test that failed has left; its shims would go on for ever."""
+        for namespace in ("default", NAMESPACE, "k8s.io"):
+            for name in self._ctr("--namespace", namespace, "tasks", "ls", "--quiet", check=False).stdout.decode().split():
+                self._ctr("--namespace", namespace, "tasks", "rm", "--force", name, check=False)
 
     def start(self) -> None:
         """Once it answers."""

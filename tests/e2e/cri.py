@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from infrasight.errors import CallFailed
 from infrasight.wire._generated.others.runtimes.cri_driving import (
     ContainerConfig,
     ContainerMetadata,
@@ -71,6 +72,17 @@ class Driver:
         self._channel.close()
         remove_empty(self._top)
 
+    async def _ready(self) -> None:
+        """Once it takes calls: one that was just started listens before that."""
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                try:
+                    await self._channel.ask(_route("ListContainers"), ListContainers(), Containers, {})
+                except CallFailed:
+                    await asyncio.sleep(0.05)
+                else:
+                    return
+
     async def run_pod(
         self,
         name: str,
@@ -81,6 +93,7 @@ class Driver:
         uid: str = "",
     ) -> Pod:
         """A pod without containers, labelled as the kubelet does it; in a `privileged` one there can be such containers."""
+        await self._ready()
         uid = uid or str(uuid.uuid4())
         who = {"io.kubernetes.pod.name": name, "io.kubernetes.pod.namespace": NAMESPACE, "io.kubernetes.pod.uid": uid}
         config = PodConfig(
