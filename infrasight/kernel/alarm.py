@@ -11,7 +11,7 @@ from typing import Self
 
 
 class Alarm:
-    """Rings by their descriptors. The kernel side says when one has become `schema.FILLED`, and of the first record that is awaited
+    """Rings by their descriptors. The kernel side says when one has filled up, and of the first record that is awaited
     (infrasight/schema/c.py), once each time, whence the edge trigger: as long as there are records, a ring is readable. For one task, in one
     event loop."""
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infrasight.kernel.records import Records
-from infrasight.schema.kinds import PROBES
+from infrasight.schema.kinds import PROBES, filled_bytes
 from infrasight.schema.layout import RECORD_HEADER_BYTES, Layout, stride
 
 PAGE = mmap.PAGESIZE
@@ -40,6 +40,7 @@ class Ring:
         self.stride = stride(layouts)
         self._fd = fd
         self.size = size_bytes
+        self._filled = filled_bytes(size_bytes)
         self._window = min(window_bytes, self.size)
         self._mapped_bytes = self._window + -(-self.stride // PAGE) * PAGE
         probe = layouts[0].member("probe")
@@ -69,6 +70,10 @@ class Ring:
     def fill(self) -> float:
         """How full the ring is, 0 to 1."""
         return (int(self._producer[0]) - self._position) / self.size
+
+    def is_filled(self) -> bool:
+        """Whether there is so much in the ring that its reader is woken up."""
+        return int(self._producer[0]) - self._position >= self._filled
 
     def end(self) -> int:
         """The producer's position now, to be given to `take`."""

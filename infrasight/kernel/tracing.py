@@ -118,7 +118,7 @@ class Tracing:
         self.maps["awaited"].update(bytes(4), (1).to_bytes(8, "little"))
 
     def alarm(self) -> Alarm:
-        """What tells when a ring has become `FILLED`, and of a first record; to be entered in the event loop that waits."""
+        """What tells when a ring has filled up, and of a first record; to be entered in the event loop that waits."""
         return Alarm(ring.fileno() for ring in self.rings)
 
     def detach(self) -> None:

@@ -12,7 +12,6 @@ from infrasight.kernel.alarm import Alarm
 from infrasight.node.delivery.tally import Tally, read_as_rows
 from infrasight.node.flow import Attention, Drain, Loss
 from infrasight.node.ledger import Ledger
-from infrasight.schema.kinds import FILLED
 from infrasight.schema.layout import Layout
 
 IDLE_S = 0.045
@@ -125,7 +124,7 @@ class Reader(Actor):
 
     def _wait_s(self, found: bool) -> float:
         """Until the next look; of a ring that has filled up meanwhile, or was not emptied, the alarm does not tell again."""
-        if any(ring.fill() >= FILLED for ring in self._tracing.rings):
+        if any(ring.is_filled() for ring in self._tracing.rings):
             return 0
         used_s = time.process_time() - self._looked_cpu_s
         self._looked_cpu_s += used_s

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from infrasight.schema.columns import Buffer, Kind, Length, Slot, Source
-from infrasight.schema.kinds import BUFFERS, FILLED, KINDS, LOSS_REASONS, PROBES, records_of
+from infrasight.schema.kinds import BUFFERS, KINDS, LOSS_REASONS, PROBES, filled_bytes, records_of
 from infrasight.schema.layout import ARRAY, HEAD_BYTES, Layout, layouts, payload_bytes, stride
 from infrasight.schema.layout import RECORD_HEADER_BYTES as HEADER
 from infrasight.schema.parts import HEAD, SOCKET
@@ -16,7 +16,7 @@ STEPS = {Length.SHORT: 24, Length.MEDIUM: 48, Length.LONG: 128}
 RING_NUMBERS = {f"{name}_ring": 1 << 20 | number for number, name in enumerate(BUFFERS)}
 """What the rings are called where BCC has no function of its own for what is asked of them; whoever compiles puts the maps in (`kernel.compiler`)."""
 WAKERS = 16
-"""How many records in a row wake up the reader when a ring has become `FILLED`."""
+"""How many records in a row wake up the reader when a ring has `filled_bytes`."""
 OWN_PATH = 8
 """As in bpf/include/draft.h: the path is in the draft's own bytes, and the second slot is its place."""
 _SOURCES = {Source.USER: ("u64", "string"), Source.PATH: ("struct path", "path"), Source.PLACE: ("struct place", "place")}
@@ -96,12 +96,12 @@ def declarations(names: Iterable[str] = PROBES) -> str:
 
 def _wakeup(buffer: Buffer, record_bytes: int) -> str:
     """Whether the record that is submitted now wakes up the reader, which else looks at its own pace: a wake-up for each is most of what other
-    tracers cost. Several do when the ring becomes `FILLED`, since records of several processors can pass the mark at once; and the first does that it
-    waits for."""
+    tracers cost. Several do when the ring has `filled_bytes`, since records of several processors can pass the mark at once; and the first does that
+    it waits for."""
     return f"""
 static __always_inline u64 {buffer.name}_wakeup(void)
 {{
-    u64 above = bpf_ringbuf_query((void *)bpf_pseudo_fd(1, {RING_NUMBERS[buffer.name + "_ring"]}), BPF_RB_AVAIL_DATA) - {int(buffer.bytes * FILLED)};
+    u64 above = bpf_ringbuf_query((void *)bpf_pseudo_fd(1, {RING_NUMBERS[buffer.name + "_ring"]}), BPF_RB_AVAIL_DATA) - {filled_bytes(buffer.bytes)};
     return above < {WAKERS * record_bytes} || is_awaited() ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }}
 """

@@ -65,7 +65,7 @@ BUFFERS: dict[str, Buffer] = {
     buffer.name: buffer
     for buffer in (
         Buffer("process", 4 << 20, "process life, on its own so that ancestry survives a flood of anything else"),
-        Buffer("open", 8 << 20, "opens, of which there are most"),
+        Buffer("open", 32 << 20, "opens, of which there are most: a core makes 200 MiB of them a second"),
         Buffer("execve", 1 << 20, "programs executed"),
         Buffer("net", 1 << 20, "sockets"),
         Buffer("dns", 1 << 20, "messages to and from name servers"),
@@ -78,8 +78,13 @@ BUFFERS: dict[str, Buffer] = {
     )
 }
 """The ring buffers by name."""
-FILLED = 1 / 4
-"""How full a ring is when its reader is woken up: it can be held up for several times as long as it took before anything is lost."""
+
+
+def filled_bytes(ring_bytes: int) -> int:
+    """How much is in a ring of this size when its reader is woken up: it can be held up for several times as long as that took before anything is
+    lost."""
+    return min(ring_bytes // 4, 2 << 20)
+
 
 KINDS: dict[str, Kind] = {
     kind.name: kind

@@ -27,7 +27,7 @@ from infrasight.node.names.namespaces import Namespaces
 from infrasight.runtimes import Facts, Key
 from infrasight.schema import KINDS
 from infrasight.schema.events.process import EXEC
-from infrasight.schema.kinds import BUFFERS, FILLED, records_of
+from infrasight.schema.kinds import BUFFERS, filled_bytes, records_of
 from infrasight.schema.layout import layout, stride
 from tests.bench.figures import Figures, Goal
 from tests.bench.plan import Plan
@@ -36,7 +36,7 @@ from tests.node.records import TICK, life, make, together
 NAME = "enrichment"
 EVENTS_PER_S = 300_000
 CONTAINERS, PROCESSES_EACH, PATHS = 200, 3, 500
-DRAIN = int(BUFFERS["open"].bytes * FILLED) // stride(records_of("open"))
+DRAIN = filled_bytes(BUFFERS["open"].bytes) // stride(records_of("open"))
 GOAL = Goal(at_most=0.15)
 DRAINS = -(-EVENTS_PER_S // DRAIN)
 FIRST_CGROUP, FIRST_NAMESPACE, FIRST_DIRECTORY, FIRST_PID = 1_000, 5_000, 9_000, 10_000

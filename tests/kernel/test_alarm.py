@@ -13,7 +13,7 @@ import pytest
 
 from infrasight.kernel import Tracing, trace
 from infrasight.kernel.rules import Match, Rules
-from infrasight.schema.kinds import ALWAYS, FILLED
+from infrasight.schema.kinds import ALWAYS, filled_bytes
 
 pytestmark = [pytest.mark.kernel, pytest.mark.needs("root", "btf", "tracefs", "bpf", "bcc")]
 LONG_S = 30.0
@@ -82,9 +82,9 @@ def test_a_ring_that_fills_up_tells(rules: dict[str, Rules]) -> None:
                 for each in tracing.rings:
                     each.take(each.end(), each.size)
                 assert await _waited_s(tracing, 0) >= 0.3, "there is next to nothing in it"
-                enough = int(FILLED * ring.size / ring.stride) + 20
+                enough = filled_bytes(ring.size) // ring.stride + 20
                 assert await _waited_s(tracing, enough) < LONG_S / 2
-                assert FILLED <= ring.fill() < 2 * FILLED
+                assert filled_bytes(ring.size) <= ring.fill() * ring.size < 2 * filled_bytes(ring.size)
                 assert await _waited_s(tracing, 0) >= 0.3, "it is not emptied, and was told of"
         finally:
             tracing.close()

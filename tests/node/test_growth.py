@@ -22,7 +22,7 @@ from infrasight.node.reader import Reader
 from infrasight.schema import KINDS, arrow_schema
 from infrasight.schema.events.resource import RESOURCE
 from infrasight.schema.events.syscall_freq import CALL_NUMBERS, SYSCALL_FREQ
-from infrasight.schema.kinds import FILLED
+from infrasight.schema.kinds import filled_bytes
 from tests.node.records import layout_of, make, together
 from tests.node.test_enricher import OFFSET, enricher_of, rows
 from tests.node.test_reader import Clock, Kernel
@@ -249,8 +249,8 @@ async def test_a_reader_with_much_to_read_still_looks_at_accounts(monkeypatch: p
     running = asyncio.create_task(reader.run())
     ring, drains = kernel.memory["open"], []
     while len(watched.looks) < 8:
-        if ring.ring.fill() < FILLED:
-            kernel.happens("open", *range(int(FILLED * ring.size) // ring.stride + 1))
+        if not ring.ring.is_filled():
+            kernel.happens("open", *range(filled_bytes(ring.size) // ring.stride + 1))
         drains.append(await outbox.get())
         clock.now_ns += 4 * 10**6
     reader.stop()

@@ -13,7 +13,7 @@ from infrasight.kernel.alarm import Alarm
 from infrasight.node import reader as module
 from infrasight.node.flow import Attention, Drain, Loss
 from infrasight.node.reader import IDLE_S, SHARE, SWEEP_S, Reader
-from infrasight.schema.kinds import FILLED, records_of
+from infrasight.schema.kinds import filled_bytes, records_of
 from tests.actors.clock import settle
 from tests.kernel.memory_ring import MemoryRing, record_of
 from tests.node.records import layout_of, make
@@ -337,7 +337,7 @@ async def test_how_long_until_the_next_look(kernel: Kernel, clock: Clock) -> Non
     assert reader._wait_s(found=False) == IDLE_S
     assert reader._wait_s(found=True) == 0.3
     ring = kernel.memory["open"]
-    kernel.happens("open", *range(int(ring.size * FILLED) // ring.stride))
+    kernel.happens("open", *range(filled_bytes(ring.size) // ring.stride))
     assert reader._wait_s(found=True) == 0.3
     kernel.happens("open", 1)
     assert reader._wait_s(found=True) == 0, "it has filled up"
