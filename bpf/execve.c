@@ -156,7 +156,7 @@ static __always_inline void execve_failed(void *ctx, struct call *call, s64 ret,
 }
 
 EXIT(execve, execve) { execve_failed(ctx, call, ret, PATH_AT(AT_FDCWD, ARG(0)), ARG(1)); }
-EXIT(execve, execveat) { execve_failed(ctx, call, ret, PATH_AT(ARG(0), ARG(1)), ARG(2)); }
+EXIT(execve, execveat) { execve_failed(ctx, call, ret, PATH_OR_START(ARG(0), ARG(1), ARG(4)), ARG(2)); }
 
 #define DEV_FD_BYTES 8 /* "/dev/fd/" */
 #define FD_DIGITS 10

@@ -12,7 +12,7 @@ BPF_PROG_ARRAY(enter_programs, CALL_NUMBERS);
 BPF_PROG_ARRAY(exit_programs, CALL_NUMBERS);
 
 #ifdef COMPAT_CALLS
-/* Numbers of 32-bit calls -> those of 64-bit programs, plus one; 0 for calls that nobody wants. Of calls that pass their arguments in memory see below. */
+/* Numbers of 32-bit calls -> those of 64-bit programs, plus one; 0 for calls that those lack. Of calls that pass their arguments in memory see below. */
 BPF_ARRAY(compat_numbers, u32, CALL_NUMBERS);
 
 /* Whether the current task is making a 32-bit call on a 64-bit kernel: its numbers and registers mean something else. */
