@@ -13,7 +13,7 @@ from h2.settings import SettingCodes
 LEAST, MOST = (1 << 16) - 1, 8 << 20
 """Bytes of one connection; less than the first HTTP/2 does not know. Of them one call may have half: one that is made to wait leaves room for
 another."""
-FAST_S = 1.0
+FAST_S = 2.0
 """A window that is read in less than this is doubled."""
 
 
