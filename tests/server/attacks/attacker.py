@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.exceptions import ProtocolError
 
 ADDRESS = "127.0.0.2"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -43,8 +44,8 @@ class Attacker:
             self.h2.send_data(stream, body, end_stream=end)
 
     async def pour(self, size: int, stream: int = 1) -> None:
-        """So many zeros, as fast as the server's windows let them in, or until it closes the connection."""
-        with contextlib.suppress(ConnectionError):
+        """So many zeros, as fast as the server's windows let them in, or until it closes the connection, with a GOAWAY or without."""
+        with contextlib.suppress(ConnectionError, ProtocolError):
             while size:
                 room = min(size, self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size)
                 if room > 0:
