@@ -22,6 +22,7 @@ class Roller(Actor):
     def __init__(self, store: Store, *, every_s: float = EVERY_S) -> None:
         self._store, self._every_s = store, every_s
         self._stopping = asyncio.Event()
+        self._problem = ""
 
     async def run(self) -> None:
         """Until it is stopped. What the store is at then is left to its `close`."""
@@ -42,6 +43,15 @@ class Roller(Actor):
         while True:
             try:
                 await self._store.roll_up()
+                self._note("")
             except StoreError as error:
-                log.debug("nothing can be summed up now: %s", error)
+                self._note(str(error))
             await asyncio.sleep(self._every_s)
+
+    def _note(self, problem: str) -> None:
+        """Log when it begins to fail and when it works again, not each attempt."""
+        if problem and not self._problem:
+            log.warning("minutes are not summed up for now: %s", problem)
+        elif self._problem and not problem:
+            log.info("minutes are summed up again")
+        self._problem = problem

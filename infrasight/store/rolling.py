@@ -26,10 +26,8 @@ SETTINGS = {
     "min_insert_block_size_bytes": "1000000000000",
     "distributed_foreground_insert": "1",
     "max_bytes_before_external_group_by": str(256 << 20),
-    "max_memory_usage": str(2 << 30),
 }
-"""One block for each day, so that the token stands for all of it. Where nearly each row is somebody else's, what is added up goes to the disk, and a
-minute may be too much."""
+"""One block for each day, so that the token stands for all of it. Where nearly each row is somebody else's, what is added up goes to the disk."""
 _NEWER = {"insert_select_deduplicate": "1"}
 """Of versions that do not deduplicate an INSERT SELECT by themselves."""
 TRIES = 3

@@ -56,8 +56,8 @@ WRITER_SESSION = (
 """One batch is one block and so one part: never split, never collected with others."""
 
 SUMMING = "summing"
-SUMMING_SESSION = f"{WRITER_SESSION}, os_threads_nice_value_query = 5, log_comment = '{SUMMING}'"
-"""Behind whoever produces and inserts events, as merges are."""
+SUMMING_SESSION = f"{WRITER_SESSION}, os_threads_nice_value_query = 5, max_memory_usage = {2 << 30}, log_comment = '{SUMMING}'"
+"""Behind whoever produces and inserts events, as merges are. How much memory a server gives is its own affair."""
 
 HEALER_SESSION = "SET ROLE writer; SET max_query_size = 16777216, mutations_sync = 0"
 """A mutation names each container a dozen times."""

@@ -28,7 +28,8 @@ class Summing(MemoryStore):
             await asyncio.Event().wait()
 
 
-async def test_until_it_is_stopped() -> None:
+async def test_until_it_is_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     store = Summing()
     roller = Roller(store, every_s=0)
     task = asyncio.create_task(roller.run(), name="roller")
@@ -38,6 +39,7 @@ async def test_until_it_is_stopped() -> None:
         roller.stop()
         await task
     assert store.asked == 3
+    assert [record.message for record in caplog.records] == ["minutes are not summed up for now: deliberate", "minutes are summed up again"]
 
 
 async def test_a_defect_is_its_own() -> None:

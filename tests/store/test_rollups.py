@@ -223,7 +223,7 @@ async def test_what_takes_too_much_memory_is_given_up(store: Store, clock: Clock
             await store.roll_up()
     await store.roll_up()
     assert "minute 2026-09-21T14:13:00+00:00 is in no rollup" in caplog.text
-    store._rolling._settings["max_memory_usage"] = rolling.SETTINGS["max_memory_usage"]  # type: ignore[attr-defined]
+    del store._rolling._settings["max_memory_usage"]  # type: ignore[attr-defined]
     await fill(store, "b")
     clock.now_s += LATER_S
     await store.roll_up()
