@@ -53,6 +53,7 @@ def _round(directory: Path, figures: Figures, nodes: int = NODES, seconds: float
             subject = f"{nodes} nodes"
             figures.add("acknowledged after, median", subject, told["ack_p50_s"] * 1e3, "ms")
             figures.add("acknowledged after, 99 %", subject, told["ack_p99_s"] * 1e3, "ms")
+            figures.add("connections made", subject, told["connections"], "")
             figures.add("rows stored", subject, told["rows"] / told["took_s"], "rows/s")
             figures.add("CPU of the server", subject, processes.cpu_s(server.pid) / told["took_s"] * 100, "% of a core")
             figures.add("memory of the server, peak", subject, peak_mib, "MiB")
